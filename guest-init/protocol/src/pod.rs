@@ -1,0 +1,115 @@
+//! What the guest is asked to run: the pod's shared part, containers, execs.
+
+use serde::{Deserialize, Serialize};
+
+/// The part of a pod that its containers share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pod {
+    pub hostname: String,
+    /// Written to `/etc/hosts` and `/etc/resolv.conf` of each container.
+    pub hosts: String,
+    pub resolv_conf: String,
+    /// `/dev/shm` of all containers, in bytes.
+    pub shm_size: u64,
+    pub share_process_namespace: bool,
+}
+
+/// One attempt to run a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Container {
+    pub name: String,
+    /// 0 for the first start; as `restartCount` counts.
+    pub attempt: u32,
+    /// The serial of the disk that holds the EROFS root.
+    pub disk: String,
+    /// The limit of the writable layer in bytes (a tmpfs).
+    pub overlay_size: u64,
+    pub args: Vec<String>,
+    /// In order; `NAME=value`.
+    pub env: Vec<String>,
+    pub working_dir: String,
+    pub user: User,
+    pub security: SecurityContext,
+    pub limits: Limits,
+    pub rlimits: Vec<Rlimit>,
+    pub stdin: bool,
+    pub tty: bool,
+    /// The image's stop signal; SIGTERM (15) by default.
+    pub stop_signal: u8,
+    pub termination_message_path: String,
+    /// Files put over the root, read-only, parents made as needed.
+    pub files: Vec<FileEntry>,
+    pub pre_stop: Option<Hook>,
+}
+
+/// Who runs a process; names are looked up in the container's own files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub struct User {
+    /// As in the image's `User`: `name`, `uid`, `name:group`, `uid:gid`;
+    /// empty for root.
+    pub user: String,
+    /// Takes precedence over the group of `user`.
+    pub group: Option<u32>,
+    pub additional_groups: Vec<u32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecurityContext {
+    /// Kept in bounding, permitted and effective sets; `CAP_` and name.
+    pub capabilities: Vec<String>,
+    pub no_new_privileges: bool,
+    pub read_only_root: bool,
+    pub privileged: bool,
+}
+
+/// cgroup v2 limits inside the guest; 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub memory: u64,
+    /// Thousandths of a CPU.
+    pub cpu_milli: u64,
+    pub cpu_weight: u64,
+    pub pids: u64,
+}
+
+/// `setrlimit(2)`: `resource` as in the kernel's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rlimit {
+    pub resource: u8,
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// A small file projected into a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    pub path: String,
+    pub mode: u32,
+    pub content: Vec<u8>,
+}
+
+/// A process to run in a container besides its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    pub container: String,
+    pub args: Vec<String>,
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    pub tty: bool,
+}
+
+/// A command run before a container is stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    pub args: Vec<String>,
+}

@@ -1,0 +1,123 @@
+//! The words of the store's contract, the same for every engine.
+
+use bytes::Bytes;
+use std::fmt;
+
+/// A point in the store's one history. 0 is before everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One key at one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyValue {
+    pub key: Bytes,
+    pub value: Bytes,
+    pub create_revision: Revision,
+    pub mod_revision: Revision,
+    /// 1 when created, counted up by each put.
+    pub version: u64,
+}
+
+/// What to read: `start <= key < end`, at a revision or now.
+#[derive(Clone, Debug)]
+pub struct Range {
+    pub start: Bytes,
+    pub end: Bytes,
+    /// 0 is no limit.
+    pub limit: usize,
+    pub revision: Option<Revision>,
+}
+
+#[derive(Clone, Debug)]
+pub struct RangeResult {
+    pub items: Vec<KeyValue>,
+    /// The revision at which was read.
+    pub revision: Revision,
+    /// How many keys of the range exist beyond `items`.
+    pub remaining: usize,
+}
+
+/// A precondition: the key's `mod_revision`; `Revision(0)` is "absent".
+#[derive(Clone, Debug)]
+pub struct Compare {
+    pub key: Bytes,
+    pub mod_revision: Revision,
+}
+
+#[derive(Clone, Debug)]
+pub enum Op {
+    Put { key: Bytes, value: Bytes },
+    Delete { key: Bytes },
+}
+
+/// All of `then`, at one revision, if all of `compare` holds.
+#[derive(Clone, Debug, Default)]
+pub struct Txn {
+    pub compare: Vec<Compare>,
+    pub then: Vec<Op>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Durable. A transaction that changed nothing keeps the revision.
+    Committed(Revision),
+    /// What stands at the compared keys, in their order.
+    Conflict {
+        revision: Revision,
+        current: Vec<Option<KeyValue>>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub kind: EventKind,
+    /// For a deletion: the key, an empty value, the deletion's revision.
+    pub current: KeyValue,
+    pub previous: Option<KeyValue>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    Put,
+    Delete,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("revision {requested} has been compacted, the oldest is {compacted}")]
+    Compacted {
+        requested: Revision,
+        compacted: Revision,
+    },
+    #[error("revision {requested} is in the future, the newest is {newest}")]
+    FutureRevision {
+        requested: Revision,
+        newest: Revision,
+    },
+    #[error("request of {bytes} bytes, at most {max} are allowed")]
+    TooLarge { bytes: usize, max: usize },
+    #[error("{count} operations in a transaction, at most {max} are allowed")]
+    TooManyOperations { count: usize, max: usize },
+    #[error("a watcher fell behind and was cut off at revision {at}")]
+    SlowWatcher { at: Revision },
+    #[error("{path}: damaged at offset {offset}: {what}")]
+    Damaged {
+        path: String,
+        offset: u64,
+        what: String,
+    },
+    #[error("{operation} {path}: {source}")]
+    Io {
+        operation: &'static str,
+        path: String,
+        source: std::io::Error,
+    },
+    #[error("the store has stopped after a failed write")]
+    Stopped,
+}
