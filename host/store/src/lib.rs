@@ -1,9 +1,32 @@
 //! Revisions, ranges, transactions, watch: etcd's semantics for bytes.
 //!
 //! Owns the data directory of `control`. Knows keys and values, not kinds.
+//! Everything is kept in memory; the directory holds an append log and its
+//! checkpoints (`format`), from which `Store::open` rebuilds it.
+//!
+//! ```text
+//! txn --queue--> writer thread: decide -> append, fdatasync -> apply, answer
+//!                                plan       log, disk           state
+//! range, watch ------------------------------- read lock --------^
+//! ```
 
+mod checkpoint;
+mod disk;
+mod engine;
+mod files;
+mod format;
+mod plan;
+mod recover;
+mod state;
+mod store;
 mod types;
+mod waiters;
+mod writer;
 
+pub use engine::Options;
+pub use plan::Limits;
+pub use store::{Store, Watch};
 pub use types::{
-    Compare, Event, EventKind, KeyValue, Op, Outcome, Range, RangeResult, Revision, StoreError, Txn,
+    Compare, Event, EventKind, KeyValue, Op, Outcome, Range, RangeResult, Revision, StoreError,
+    Txn, prefix_end,
 };

@@ -25,13 +25,51 @@ pub struct KeyValue {
 }
 
 /// What to read: `start <= key < end`, at a revision or now.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Range {
     pub start: Bytes,
+    /// Empty is no upper bound.
     pub end: Bytes,
     /// 0 is no limit.
     pub limit: usize,
     pub revision: Option<Revision>,
+}
+
+impl Range {
+    /// One key, now.
+    pub fn key(key: impl Into<Bytes>) -> Range {
+        let start: Bytes = key.into();
+        let mut end = Vec::with_capacity(start.len() + 1);
+        end.extend_from_slice(&start);
+        end.push(0);
+        Range {
+            start,
+            end: end.into(),
+            ..Range::default()
+        }
+    }
+
+    /// Every key that begins with `prefix`, now.
+    pub fn prefix(prefix: impl Into<Bytes>) -> Range {
+        let start: Bytes = prefix.into();
+        Range {
+            end: prefix_end(&start),
+            start,
+            ..Range::default()
+        }
+    }
+}
+
+/// The first key after all that begin with `prefix`; empty when there is none.
+pub fn prefix_end(prefix: &[u8]) -> Bytes {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            break;
+        }
+    }
+    end.into()
 }
 
 #[derive(Clone, Debug)]
@@ -104,6 +142,10 @@ pub enum StoreError {
     TooLarge { bytes: usize, max: usize },
     #[error("{count} operations in a transaction, at most {max} are allowed")]
     TooManyOperations { count: usize, max: usize },
+    #[error("{key:?} twice in one transaction")]
+    DuplicateKey { key: Bytes },
+    #[error("{path}: in use by another process")]
+    InUse { path: String },
     #[error("a watcher fell behind and was cut off at revision {at}")]
     SlowWatcher { at: Revision },
     #[error("{path}: damaged at offset {offset}: {what}")]
