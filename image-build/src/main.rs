@@ -1,1 +1,63 @@
-fn main() {}
+//! `image-build`: from packages and source to a bootable image.
+//!
+//! Each step is cached by the content of its inputs; see `cache`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use image_build::cache::Cache;
+use image_build::programs::Profile;
+use image_build::{guest_kernel, image, progress, setup};
+
+#[derive(Parser)]
+#[command(about)]
+struct Arguments {
+    #[command(subcommand)]
+    step: Step,
+}
+
+#[derive(Subcommand)]
+enum Step {
+    /// Installs the packages that the build and the lab need, if any is missing.
+    Setup,
+    /// Builds the guest kernel and prints where it is.
+    GuestKernel,
+    /// Builds everything into out/PROFILE and prints the sizes.
+    All {
+        #[arg(long, value_enum, default_value = "image")]
+        profile: Profile,
+    },
+    /// Builds once more from the same inputs and compares with out/PROFILE.
+    Verify {
+        #[arg(long, value_enum, default_value = "image")]
+        profile: Profile,
+    },
+}
+
+fn main() -> ExitCode {
+    progress::begin();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("image-build: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let root = root.canonicalize().context("the workspace")?;
+    match Arguments::parse().step {
+        Step::Setup => setup::setup(),
+        Step::GuestKernel => {
+            println!("{}", guest_kernel::build(&Cache::open()?)?.display());
+            Ok(())
+        }
+        Step::All { profile } => image::build(&root, profile),
+        Step::Verify { profile } => image::verify(&root, profile),
+    }
+}

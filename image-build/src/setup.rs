@@ -1,0 +1,110 @@
+//! What the build and the tests need from the distribution, installed if absent.
+//!
+//! Only Debian 12 and 13 are known. Nothing is done when all is there. QEMU's
+//! tools are never named: a machine may carry a newer qemu-utils that conflicts
+//! with the system emulator unless apt may choose.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{self, command};
+use crate::packages;
+use crate::progress::say;
+
+/// Which use each package has.
+const PACKAGES: &[(&str, &str)] = &[
+    ("bc", "guest kernel"),
+    ("bison", "guest kernel"),
+    ("flex", "guest kernel"),
+    ("gcc", "guest kernel, linker"),
+    ("libelf-dev", "guest kernel"),
+    ("libssl-dev", "guest kernel"),
+    ("linux-source-6.12", "guest kernel"),
+    ("make", "guest kernel"),
+    ("perl", "guest kernel"),
+    ("xz-utils", "kernel source, modules"),
+    ("binutils", "stripping"),
+    ("ca-certificates", "roots of the image"),
+    ("kmod", "module index"),
+    ("systemd-boot-efi", "EFI stub"),
+    ("xfsprogs", "mkfs.xfs and xfs_repair of the image"),
+    ("busybox-static", "test images"),
+    ("docker-registry", "registry of tests"),
+    ("erofs-utils", "oracle of the image writer's tests"),
+    ("qemu-system-x86", "the lab"),
+    ("skopeo", "pushing test images"),
+];
+
+/// `linux-source-6.12` is in Debian 12's security archive; in 13 it is the release's own.
+pub fn supported() -> Result<u32> {
+    let text = fs::read_to_string("/etc/os-release").context("reading /etc/os-release")?;
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+            .map(|value| value.trim_matches('"').to_owned())
+            .unwrap_or_default()
+    };
+    match (field("ID").as_str(), field("VERSION_ID").parse()) {
+        ("debian", Ok(version @ (12 | 13))) => Ok(version),
+        (id, version) => bail!("the build knows Debian 12 and 13, this is {id} {version:?}"),
+    }
+}
+
+/// Installs what is missing.
+pub fn setup() -> Result<()> {
+    let release = supported()?;
+    let names: Vec<&str> = PACKAGES.iter().map(|(name, _)| *name).collect();
+    let there = packages::installed(&names)?;
+    let mut missing: Vec<&str> = names
+        .into_iter()
+        .filter(|name| !there.contains_key(*name))
+        .collect();
+    if !on_path("kubectl") {
+        missing.push("kubernetes-client");
+    }
+    let mut wanted = missing.clone();
+    wanted.push(kernel_package(release));
+    if packages::candidates(&wanted)?.len() < wanted.len() {
+        say("reading the package lists (apt-get update)");
+        apt(&["-q", "update"])?;
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for name in &missing {
+        let why = PACKAGES.iter().find(|(known, _)| known == name);
+        say(format!(
+            "installing {name}: {}",
+            why.map_or("tests", |(_, why)| why)
+        ));
+    }
+    let mut arguments = vec!["-q", "-y", "--no-install-recommends", "install"];
+    arguments.extend(missing);
+    apt(&arguments)
+}
+
+/// The package whose dependency is the newest signed 6.12 kernel.
+pub fn kernel_package(release: u32) -> &'static str {
+    if release == 12 {
+        "linux-image-6.12-amd64"
+    } else {
+        "linux-image-amd64"
+    }
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let root = command::text(&mut command("id", ["-u"]))?.trim() == "0";
+    let mut apt = if root {
+        Command::new("apt-get")
+    } else {
+        command("sudo", ["DEBIAN_FRONTEND=noninteractive", "apt-get"])
+    };
+    command::run(apt.env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}

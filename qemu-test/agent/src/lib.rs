@@ -1,0 +1,64 @@
+//! What the harness asks the test agent, and what it answers.
+//!
+//! One JSON document on a line each way, over the virtio-serial port `PORT`.
+//! The agent does what is asked and nothing else; it runs no program.
+
+use serde::{Deserialize, Serialize};
+
+/// The name of the virtio-serial port.
+pub const PORT: &str = "atoll.agent";
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Request {
+    /// Answered by `Text`; bytes that are no UTF-8 are replaced.
+    Read { path: String },
+    /// The names in a directory. Answered by `Names`.
+    List { path: String },
+    /// The targets of a process's descriptors. Answered by `Names`.
+    Descriptors { pid: i32 },
+    /// Answered by `Processes`.
+    Processes,
+    /// SIGKILL. Answered by `Done`.
+    Kill { pid: i32 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reply {
+    Text(String),
+    Names(Vec<String>),
+    Processes(Vec<Process>),
+    Done,
+    Failed(String),
+}
+
+/// One process of user space (no kernel threads).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub pid: i32,
+    pub parent: i32,
+    pub name: String,
+    pub arguments: Vec<String>,
+    pub uid: u32,
+    /// Resident, in KiB.
+    pub resident: u64,
+}
+
+impl Process {
+    /// `init`, `control`, `node`, `fabric` or `vmm`, for what is ours.
+    #[must_use]
+    pub fn role(&self) -> Option<&str> {
+        let program = self.arguments.first()?.rsplit('/').next()?;
+        match (self.pid, program, self.arguments.get(1).map(String::as_str)) {
+            (1, _, _) => Some("init"),
+            (_, "atoll-vmm", _) => Some("vmm"),
+            (_, "atoll" | "init" | "exe", Some(role)) => Some(role),
+            (_, "atoll-control", _) => Some("control"),
+            (_, "atoll-node", _) => Some("node"),
+            (_, "atoll-fabric", _) => Some("fabric"),
+            _ if self.name == "atoll-vmm" => Some("vmm"),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The test agent: looks inside a booted appliance for the harness.
+//!
+//! It is no part of the image: tests append it to the initramfs, and `init`
+//! starts it only with `atoll.test=1`. It ends when it can't find its port.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use test_agent::{PORT, Process, Reply, Request};
+
+const PORTS: &str = "/sys/class/virtio-ports";
+/// How long devtmpfs may take to show the port.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between looks at a port whose other side is not connected: it reads as empty.
+const PAUSE: Duration = Duration::from_millis(50);
+
+fn main() -> Result<()> {
+    let port = find_port()?;
+    let mut writer = File::options().write(true).open(&port)?;
+    let mut reader = BufReader::new(OpenOptions::new().read(true).open(&port)?);
+    let mut line = String::new();
+    loop {
+        if reader.read_line(&mut line)? == 0 {
+            sleep(PAUSE);
+            continue;
+        }
+        if !line.ends_with('\n') {
+            continue;
+        }
+        let reply = match serde_json::from_str(&line) {
+            Ok(request) => {
+                answer(&request).unwrap_or_else(|error| Reply::Failed(format!("{error:#}")))
+            }
+            Err(error) => Reply::Failed(error.to_string()),
+        };
+        line.clear();
+        let mut text = serde_json::to_string(&reply)?;
+        text.push('\n');
+        writer.write_all(text.as_bytes())?;
+    }
+}
+
+fn find_port() -> Result<PathBuf> {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        for entry in fs::read_dir(PORTS).into_iter().flatten().flatten() {
+            let name = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
+            let device = PathBuf::from("/dev").join(entry.file_name());
+            if name.trim() == PORT && device.exists() {
+                return Ok(device);
+            }
+        }
+        sleep(PAUSE);
+    }
+    bail!("no virtio-serial port {PORT}");
+}
+
+fn answer(request: &Request) -> Result<Reply> {
+    Ok(match request {
+        Request::Read { path } => {
+            let bytes = fs::read(path).with_context(|| path.clone())?;
+            Reply::Text(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        Request::List { path } => {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(path).with_context(|| path.clone())? {
+                names.push(entry?.file_name().to_string_lossy().into_owned());
+            }
+            names.sort();
+            Reply::Names(names)
+        }
+        Request::Descriptors { pid } => {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+                names.push(fs::read_link(entry?.path())?.display().to_string());
+            }
+            names.sort();
+            Reply::Names(names)
+        }
+        Request::Processes => Reply::Processes(processes()?),
+        Request::Kill { pid } => {
+            kill(Pid::from_raw(*pid), Signal::SIGKILL)?;
+            Reply::Done
+        }
+    })
+}
+
+fn processes() -> Result<Vec<Process>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse() else {
+            continue;
+        };
+        // What ended meanwhile is left out.
+        all.extend(process(pid));
+    }
+    all.sort_by_key(|process| process.pid);
+    Ok(all)
+}
+
+/// `None` for a kernel thread, which has no memory of its own.
+fn process(pid: i32) -> Option<Process> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()
+    };
+    Some(Process {
+        pid,
+        parent: field("PPid:")?.parse().ok()?,
+        name: field("Name:")?.to_owned(),
+        uid: field("Uid:")?.parse().ok()?,
+        resident: field("VmRSS:")?.parse().ok()?,
+        arguments: arguments
+            .split(|byte| *byte == 0)
+            .filter(|argument| !argument.is_empty())
+            .map(|argument| String::from_utf8_lossy(argument).into_owned())
+            .collect(),
+    })
+}
