@@ -17,7 +17,6 @@ pub mod message;
 pub mod mount;
 pub mod namespace;
 pub mod packet;
-pub mod poll;
 pub mod process;
 pub mod seccomp;
 pub mod signals;
