@@ -1,1 +1,18 @@
+//! The Kubernetes API, as far as it can be decided without acting: kinds,
+//! field facts, decoding, defaults, validation, patches, selectors, printing.
 //!
+//! Everything here is a pure function of its arguments, time included. Nothing
+//! here knows of storage, connections or users.
+
+pub mod decode;
+pub mod facts;
+pub mod field;
+pub mod kinds;
+pub mod meta;
+pub mod names;
+pub mod patch;
+pub mod print;
+pub mod quantity;
+pub mod selector;
+pub mod status;
+pub mod time;

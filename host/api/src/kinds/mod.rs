@@ -1,0 +1,389 @@
+//! The table of kinds: one row and one file each. Routing, discovery, storage
+//! keys, defaulting, validation and printing follow from a row.
+//!
+//! A row holds functions over `serde_json::Value` in the kind's own version.
+//! They decide and never act: time is an argument, nothing is stored here.
+
+mod configmap;
+mod event;
+mod lease;
+mod namespace;
+mod node;
+mod pod;
+mod pod_defaults;
+mod pod_print;
+mod pod_update;
+mod pod_validate;
+mod pod_volumes;
+mod secret;
+mod serviceaccount;
+
+use crate::field::{Errors, Path};
+use crate::names;
+use crate::print::{Cells, Column};
+use crate::status::Qualified;
+use jiff::Timestamp;
+use serde_json::Value;
+
+pub use pod::{is_terminal as pod_is_terminal, qos_class};
+
+/// A part of an object with an endpoint of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subresource {
+    Status,
+    Finalize,
+    Binding,
+    Eviction,
+    EphemeralContainers,
+    Log,
+    Exec,
+    Attach,
+    PortForward,
+}
+
+impl Subresource {
+    pub fn name(self) -> &'static str {
+        match self {
+            Subresource::Status => "status",
+            Subresource::Finalize => "finalize",
+            Subresource::Binding => "binding",
+            Subresource::Eviction => "eviction",
+            Subresource::EphemeralContainers => "ephemeralcontainers",
+            Subresource::Log => "log",
+            Subresource::Exec => "exec",
+            Subresource::Attach => "attach",
+            Subresource::PortForward => "portforward",
+        }
+    }
+
+    /// What discovery says of it: group and version (empty: the parent's),
+    /// kind (`None`: the parent's), verbs.
+    pub fn discovery(
+        self,
+    ) -> (
+        &'static str,
+        &'static str,
+        Option<&'static str>,
+        &'static [&'static str],
+    ) {
+        const RW: &[&str] = &["get", "patch", "update"];
+        match self {
+            Subresource::Status | Subresource::EphemeralContainers => ("", "", None, RW),
+            Subresource::Finalize => ("", "", None, &["update"]),
+            Subresource::Binding => ("", "", Some("Binding"), &["create"]),
+            Subresource::Eviction => ("policy", "v1", Some("Eviction"), &["create"]),
+            Subresource::Log => ("", "", None, &["get"]),
+            Subresource::Exec => ("", "", Some("PodExecOptions"), &["create", "get"]),
+            Subresource::Attach => ("", "", Some("PodAttachOptions"), &["create", "get"]),
+            Subresource::PortForward => ("", "", Some("PodPortForwardOptions"), &["create", "get"]),
+        }
+    }
+}
+
+/// How objects of the kind are deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    Immediate,
+    /// Marked first, removed by the node after a grace period.
+    Graceful,
+    /// Marked first, removed when `spec.finalizers` is empty too.
+    NamespaceLifecycle,
+}
+
+type Default = fn(&mut Value);
+type Validate = fn(&Value, &mut Errors);
+type ValidateUpdate = fn(&Value, &Value, &mut Errors);
+type Prepare = fn(&mut Value);
+type PrepareUpdate = fn(&mut Value, &Value);
+
+/// One row.
+pub struct Kind {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub namespaced: bool,
+    /// Its facts: the type's full name.
+    pub type_name: &'static str,
+    pub verbs: &'static [&'static str],
+    pub subresources: &'static [Subresource],
+    /// `<group>/<plural>` under `/registry`; views of one object share it.
+    pub storage: &'static str,
+    pub deletion: Deletion,
+    /// What its name has to be.
+    pub name: fn(&str) -> Vec<String>,
+    /// Field selectors beside `metadata.name` and `metadata.namespace`.
+    pub selectable: &'static [&'static str],
+    pub columns: &'static [Column],
+    pub cells: fn(&Value, Timestamp) -> Cells,
+    pub default: Default,
+    pub validate: Validate,
+    pub validate_update: ValidateUpdate,
+    pub validate_status: ValidateUpdate,
+    /// Before validation of a new object: drops what a client may not set.
+    pub prepare_create: Prepare,
+    /// Before validation of an update: keeps what this endpoint may not touch.
+    pub prepare_update: PrepareUpdate,
+    pub prepare_status: PrepareUpdate,
+    /// Between this view and the stored form.
+    pub to_stored: Prepare,
+    pub from_stored: Prepare,
+}
+
+pub const ALL_VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+const fn nothing(_: &mut Value) {}
+const fn nothing_update(_: &mut Value, _: &Value) {}
+const fn valid(_: &Value, _: &mut Errors) {}
+const fn valid_update(_: &Value, _: &Value, _: &mut Errors) {}
+
+impl Kind {
+    /// What most rows share.
+    const BASE: Kind = Kind {
+        group: "",
+        version: "v1",
+        kind: "",
+        plural: "",
+        singular: "",
+        short_names: &[],
+        categories: &[],
+        namespaced: true,
+        type_name: "",
+        verbs: ALL_VERBS,
+        subresources: &[],
+        storage: "",
+        deletion: Deletion::Immediate,
+        name: names::dns_subdomain,
+        selectable: &[],
+        columns: crate::print::NAME_AGE,
+        cells: crate::print::name_age,
+        default: nothing,
+        validate: valid,
+        validate_update: valid_update,
+        validate_status: valid_update,
+        prepare_create: nothing,
+        prepare_update: nothing_update,
+        prepare_status: keep_all_but_status,
+        to_stored: nothing,
+        from_stored: nothing,
+    };
+
+    pub fn resource(&self) -> Qualified<'static> {
+        Qualified {
+            group: self.group,
+            name: self.plural,
+        }
+    }
+
+    pub fn qualified_kind(&self) -> Qualified<'static> {
+        Qualified {
+            group: self.group,
+            name: self.kind,
+        }
+    }
+
+    /// `v1`, `coordination.k8s.io/v1`.
+    pub fn api_version(&self) -> String {
+        api_version(self.group, self.version)
+    }
+
+    pub fn list_kind(&self) -> String {
+        format!("{}List", self.kind)
+    }
+
+    pub fn has(&self, subresource: Subresource) -> bool {
+        self.subresources.contains(&subresource)
+    }
+
+    /// Whether the kind has a `status` that only its endpoint writes.
+    pub fn has_status(&self) -> bool {
+        self.has(Subresource::Status)
+    }
+}
+
+pub fn api_version(group: &str, version: &str) -> String {
+    match group {
+        "" => version.to_owned(),
+        _ => format!("{group}/{version}"),
+    }
+}
+
+/// A status update keeps everything else, save what metadata allows.
+fn keep_all_but_status(new: &mut Value, old: &Value) {
+    let status = new.get("status").cloned();
+    let version = crate::meta::resource_version(new).to_owned();
+    let mut kept = old.clone();
+    match (status, kept.as_object_mut()) {
+        (Some(status), Some(map)) => {
+            map.insert("status".to_owned(), status);
+        }
+        (None, Some(map)) => {
+            map.shift_remove("status");
+        }
+        (_, None) => {}
+    }
+    crate::meta::ensure_metadata(&mut kept).insert("resourceVersion".to_owned(), version.into());
+    *new = kept;
+}
+
+/// Every row, in discovery's order.
+pub static KINDS: &[&Kind] = &[
+    &pod::BINDING,
+    &configmap::KIND,
+    &event::CORE,
+    &namespace::KIND,
+    &node::KIND,
+    &pod::KIND,
+    &secret::KIND,
+    &serviceaccount::KIND,
+    &lease::KIND,
+    &event::EVENTS,
+];
+
+/// The row that answers a path.
+pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+    KINDS
+        .iter()
+        .copied()
+        .find(|k| k.group == group && k.version == version && k.plural == plural)
+}
+
+/// The served group-versions, core first.
+pub fn group_versions() -> Vec<(&'static str, &'static str)> {
+    let mut out: Vec<(&str, &str)> = Vec::new();
+    for k in KINDS {
+        if !out.contains(&(k.group, k.version)) {
+            out.push((k.group, k.version));
+        }
+    }
+    out
+}
+
+/// Names the members of a map of labels or annotations in `errors`.
+fn validate_labels(labels: &Value, path: &Path, errors: &mut Errors) {
+    for (key, value) in labels.as_object().into_iter().flatten() {
+        errors.invalid_each(path, key, names::qualified_name(key));
+        let value = value.as_str().unwrap_or_default();
+        errors.invalid_each(path, value, names::label_value(value));
+    }
+}
+
+/// Most bytes of all annotations together.
+const ANNOTATIONS_MAX: usize = 256 * 1024;
+
+/// What holds for the metadata of every kind.
+pub fn validate_metadata(kind: &Kind, object: &Value, errors: &mut Errors) {
+    let path = Path::new("metadata");
+    let meta = &object["metadata"];
+    let generate = crate::meta::text(object, &["metadata", "generateName"]);
+    if !generate.is_empty() {
+        // The suffix that will follow makes a trailing dash or dot fine.
+        let tried = format!("{generate}x");
+        errors.invalid_each(&path.child("generateName"), generate, (kind.name)(&tried));
+    }
+    match crate::meta::name(object) {
+        "" => errors.required(&path.child("name"), "name or generateName is required"),
+        name => errors.invalid_each(&path.child("name"), name, (kind.name)(name)),
+    }
+    if kind.namespaced {
+        let namespace = crate::meta::namespace(object);
+        errors.invalid_each(
+            &path.child("namespace"),
+            namespace,
+            names::dns_label(namespace),
+        );
+    } else if !crate::meta::namespace(object).is_empty() {
+        errors.forbidden(&path.child("namespace"), "not allowed on this type");
+    }
+    validate_labels(&meta["labels"], &path.child("labels"), errors);
+    let annotations = path.child("annotations");
+    let mut bytes = 0;
+    for (key, value) in crate::meta::members(meta, &["annotations"]) {
+        let lower = key.to_lowercase();
+        errors.invalid_each(&annotations, key, names::qualified_name(&lower));
+        bytes += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if bytes > ANNOTATIONS_MAX {
+        errors.too_long(&annotations, ANNOTATIONS_MAX);
+    }
+    for (i, finalizer) in crate::meta::list(meta, &["finalizers"]).iter().enumerate() {
+        let text = finalizer.as_str().unwrap_or_default();
+        errors.invalid_each(
+            &path.child("finalizers").index(i),
+            text,
+            names::qualified_name(text),
+        );
+    }
+    validate_owners(meta, &path.child("ownerReferences"), errors);
+}
+
+fn validate_owners(meta: &Value, path: &Path, errors: &mut Errors) {
+    let mut controllers = 0;
+    for (i, owner) in crate::meta::list(meta, &["ownerReferences"])
+        .iter()
+        .enumerate()
+    {
+        let at = path.index(i);
+        for key in ["apiVersion", "kind", "name", "uid"] {
+            if crate::meta::text(owner, &[key]).is_empty() {
+                errors.invalid(&at.child(key), "", "must not be empty");
+            }
+        }
+        controllers += usize::from(crate::meta::flag(owner, &["controller"]));
+    }
+    if controllers > 1 {
+        errors.invalid(
+            path,
+            meta["ownerReferences"].clone(),
+            "Only one reference can have Controller set to true",
+        );
+    }
+}
+
+/// What of the metadata an update may not change.
+pub fn validate_metadata_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let path = Path::new("metadata");
+    for key in ["name", "namespace", "uid", "creationTimestamp"] {
+        let was = crate::meta::text(old, &["metadata", key]);
+        let is = crate::meta::text(new, &["metadata", key]);
+        if was != is {
+            errors.invalid(&path.child(key), is, "field is immutable");
+        }
+    }
+    if crate::meta::is_deleting(old) {
+        let was = crate::meta::list(old, &["metadata", "finalizers"]);
+        let extra: Vec<String> = crate::meta::list(new, &["metadata", "finalizers"])
+            .iter()
+            .filter(|f| !was.contains(f))
+            .map(|f| f.as_str().unwrap_or_default().to_owned())
+            .collect();
+        if !extra.is_empty() {
+            errors.forbidden(
+                &path.child("finalizers"),
+                format!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                    extra
+                        .iter()
+                        .map(|f| format!("{f:?}"))
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

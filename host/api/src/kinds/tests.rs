@@ -1,0 +1,176 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+use super::*;
+use serde_json::json;
+
+#[test]
+fn rows_are_consistent() {
+    for k in KINDS {
+        let facts = crate::facts::of(k.type_name).unwrap();
+        assert_eq!(facts.gvk, Some((k.group, k.version, k.kind)));
+        assert!(k.verbs == ["create"] || !k.storage.is_empty());
+        assert_eq!(k.singular, k.kind.to_lowercase());
+    }
+}
+
+fn errors_of(resource: &str, mut object: Value) -> String {
+    let k = KINDS.iter().find(|k| k.plural == resource).unwrap();
+    (k.prepare_create)(&mut object);
+    (k.default)(&mut object);
+    let mut errors = Errors::default();
+    validate_metadata(k, &object, &mut errors);
+    (k.validate)(&object, &mut errors);
+    if errors.is_empty() {
+        String::new()
+    } else {
+        errors.aggregate()
+    }
+}
+
+fn pod(spec: Value) -> Value {
+    json!({"metadata": {"name": "x", "namespace": "d"}, "spec": spec})
+}
+
+#[test]
+fn pods_are_refused_with_the_field_named() {
+    let c = |extra: Value| {
+        let mut c = json!({"name": "a", "image": "i"});
+        crate::patch::merge(&mut c, extra);
+        pod(json!({"containers": [c]}))
+    };
+    for (object, wanted) in [
+        (c(json!({})), ""),
+        (pod(json!({})), "spec.containers: Required value"),
+        (
+            c(json!({"image": null})),
+            "spec.containers[0].image: Required value",
+        ),
+        (
+            c(json!({"imagePullPolicy": "Sometimes"})),
+            "spec.containers[0].imagePullPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+        ),
+        (
+            c(json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]})),
+            "spec.containers[0].volumeMounts[0].name: Not found: \"v\"",
+        ),
+        (
+            c(json!({"ports": [{"containerPort": 70000}]})),
+            "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+        ),
+        (
+            c(json!({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}})),
+            "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+        ),
+        (
+            pod(json!({"hostNetwork": true, "containers": [{"name": "a", "image": "i"}]})),
+            "spec.hostNetwork: Forbidden: pods are micro-VMs and cannot share the network of the host",
+        ),
+        (
+            pod(json!({"restartPolicy": "Maybe", "containers": [{"name": "a", "image": "i"}]})),
+            "spec.restartPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"OnFailure\", \"Never\"",
+        ),
+        (
+            pod(json!({"containers": [{"name": "a", "image": "i"}, {"name": "a", "image": "i"}]})),
+            "spec.containers[1].name: Duplicate value: \"a\"",
+        ),
+    ] {
+        assert_eq!(errors_of("pods", object), wanted);
+    }
+}
+
+#[test]
+fn names_and_data_are_checked() {
+    let bad = errors_of(
+        "configmaps",
+        json!({"metadata": {"name": "A_b", "namespace": "d"}}),
+    );
+    assert!(
+        bad.starts_with("metadata.name: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain"),
+        "{bad}"
+    );
+    let key = errors_of(
+        "configmaps",
+        json!({"metadata": {"name": "a", "namespace": "d"}, "data": {"a b": "x"}}),
+    );
+    assert!(
+        key.starts_with("data[a b]: Invalid value: \"a b\": a valid config key"),
+        "{key}"
+    );
+    let none = errors_of("configmaps", json!({"metadata": {"namespace": "d"}}));
+    assert_eq!(
+        none,
+        "metadata.name: Required value: name or generateName is required"
+    );
+}
+
+#[test]
+fn a_pods_defaults() {
+    let k = by_resource("", "v1", "pods").unwrap();
+    let mut p = pod(json!({"containers": [
+        {"name": "a", "image": "nginx", "resources": {"limits": {"cpu": "1"}}, "livenessProbe": {"httpGet": {"port": 80}}},
+        {"name": "b", "image": "nginx:1.2"}], "volumes": [{"name": "v"}]}));
+    (k.prepare_create)(&mut p);
+    (k.default)(&mut p);
+    let spec = &p["spec"];
+    assert_eq!(spec["restartPolicy"], "Always");
+    assert_eq!(spec["terminationGracePeriodSeconds"], 30);
+    assert_eq!(spec["containers"][0]["imagePullPolicy"], "Always");
+    assert_eq!(spec["containers"][1]["imagePullPolicy"], "IfNotPresent");
+    assert_eq!(spec["containers"][0]["resources"]["requests"]["cpu"], "1");
+    assert_eq!(
+        spec["containers"][0]["livenessProbe"]["httpGet"]["path"],
+        "/"
+    );
+    assert_eq!(spec["volumes"][0]["emptyDir"], json!({}));
+    assert_eq!(
+        p["status"],
+        json!({"phase": "Pending", "qosClass": "Burstable"})
+    );
+    let before = p.clone();
+    (k.default)(&mut p);
+    assert_eq!(p, before);
+}
+
+#[test]
+fn pod_updates_may_only_change_what_upstream_lets_them() {
+    let k = by_resource("", "v1", "pods").unwrap();
+    let mut old = pod(json!({"containers": [{"name": "a", "image": "1"}]}));
+    (k.default)(&mut old);
+    for (path, value, fine) in [
+        ("/spec/containers/0/image", json!("2"), true),
+        ("/spec/activeDeadlineSeconds", json!(5), true),
+        ("/spec/restartPolicy", json!("Never"), false),
+        ("/spec/containers/0/command", json!(["x"]), false),
+        ("/spec/nodeName", json!("n"), false),
+        ("/spec/tolerations", json!([{"operator": "Exists"}]), true),
+    ] {
+        let mut new = old.clone();
+        crate::patch::json_patch(
+            &mut new,
+            json!([{"op": "add", "path": path, "value": value}]),
+        )
+        .unwrap();
+        let mut errors = Errors::default();
+        (k.validate_update)(&new, &old, &mut errors);
+        assert_eq!(errors.is_empty(), fine, "{path}: {}", errors.aggregate());
+        if !fine {
+            assert!(errors.aggregate().starts_with(
+                "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`"
+            ));
+        }
+    }
+}
+
+#[test]
+fn an_event_has_two_views() {
+    let events = by_resource("events.k8s.io", "v1", "events").unwrap();
+    let mut e = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e"},
+        "regarding": {"kind": "Pod", "name": "p"}, "note": "hello", "reportingController": "c"});
+    let view = e.clone();
+    (events.to_stored)(&mut e);
+    assert_eq!(e["involvedObject"]["name"], "p");
+    assert_eq!(e["message"], "hello");
+    assert_eq!(e["reportingComponent"], "c");
+    assert_eq!(e["apiVersion"], "v1");
+    (events.from_stored)(&mut e);
+    assert_eq!(e, view);
+}

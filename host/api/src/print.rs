@@ -1,0 +1,110 @@
+//! Tables for `kubectl get`: columns and cells of a kind, in upstream's words
+//! (`pkg/printers/internalversion`), and the `Table` object.
+
+use crate::kinds::Kind;
+use crate::meta;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+pub type Cells = Vec<Value>;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    pub name: &'static str,
+    pub kind: &'static str,
+    /// 0 is always shown, more only with `-o wide`.
+    pub priority: u8,
+    pub description: &'static str,
+}
+
+/// A column of strings.
+pub const fn text(name: &'static str, priority: u8, description: &'static str) -> Column {
+    Column {
+        name,
+        kind: "string",
+        priority,
+        description,
+    }
+}
+
+pub const AGE: Column = text("Age", 0, "Time since the object was created.");
+pub const NAME: Column = text("Name", 0, "The object's name, unique in its namespace.");
+
+pub const NAME_AGE: &[Column] = &[NAME, AGE];
+
+pub fn name_age(object: &Value, now: Timestamp) -> Cells {
+    vec![meta::name(object).into(), age(object, now)]
+}
+
+pub fn age(object: &Value, now: Timestamp) -> Value {
+    let at = meta::at(object, &["metadata", "creationTimestamp"]).and_then(Value::as_str);
+    crate::time::age(at, now).into()
+}
+
+/// `value`, or upstream's word for nothing.
+pub fn or_none(value: &str) -> Value {
+    match value {
+        "" => "<none>".into(),
+        v => v.into(),
+    }
+}
+
+/// What a table's rows carry beside their cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Include {
+    None,
+    Metadata,
+    Object,
+}
+
+/// A table of `objects`, which are complete with apiVersion and kind.
+pub fn table(
+    kind: &Kind,
+    objects: Vec<Value>,
+    metadata: Value,
+    include: Include,
+    with_columns: bool,
+    now: Timestamp,
+) -> Value {
+    let rows: Vec<Value> = objects
+        .into_iter()
+        .map(|object| row(kind, object, include, now))
+        .collect();
+    let columns: Value = if with_columns {
+        kind.columns.iter().map(definition).collect()
+    } else {
+        Value::Null
+    };
+    json!({
+        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+        "columnDefinitions": columns, "rows": rows,
+    })
+}
+
+fn definition(column: &Column) -> Value {
+    json!({
+        "name": column.name,
+        "type": column.kind,
+        "format": if column.name == "Name" { "name" } else { "" },
+        "description": column.description,
+        "priority": column.priority,
+    })
+}
+
+fn row(kind: &Kind, object: Value, include: Include, now: Timestamp) -> Value {
+    let mut row = json!({"cells": (kind.cells)(&object, now)});
+    match include {
+        Include::None => {}
+        Include::Metadata => row["object"] = partial(&object),
+        Include::Object => row["object"] = object,
+    }
+    row
+}
+
+/// Only the metadata of an object.
+pub fn partial(object: &Value) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+        "metadata": object.get("metadata").cloned().unwrap_or_else(|| json!({})),
+    })
+}
