@@ -1,1 +1,33 @@
+//! Container images: from a reference to one read-only EROFS file.
 //!
+//! ```text
+//! reference ──► registry client ──► blobs on disk ──► converter ──► EROFS file
+//!               (node's process)    (verified)        (own process,  + sidecar
+//!                                                      confined)
+//! ```
+//!
+//! [`Images`] is what `node` uses; [`convert_child`] is the body of the role
+//! `atoll convert-image`, the only code that looks inside a layer. Nothing
+//! here knows a Pod, mounts anything, or extracts files to the host.
+
+mod blobs;
+mod config;
+mod convert;
+mod credentials;
+mod digest;
+mod error;
+mod image;
+mod images;
+mod manifest;
+mod pull;
+mod reference;
+mod registry;
+mod store;
+
+pub use config::{CaBundle, Config, ConfigError, Limits, Proxy, Registry, Timeouts};
+pub use credentials::{Credentials, Keyring, SecretError, SecretFormat};
+pub use digest::{Digest, DigestError};
+pub use error::{Kind, PullError, Step};
+pub use image::{Image, ImageConfig, PullPolicy, Usage};
+pub use images::{Images, OpenError};
+pub use reference::{DOCKER_HUB, Reference, ReferenceError};
