@@ -6,6 +6,14 @@
 //! own process. Both take the same road through authentication, authorization
 //! and admission.
 
+mod client;
+mod error;
+pub mod resource;
 mod transport;
+mod watch;
 
+pub use client::{Client, DeleteOptions, List, Patch, Propagation};
+pub use error::{ClientError, Status};
+pub use resource::{ListOptions, ObjectKey, Resource, WatchOptions};
 pub use transport::{Body, Transport, TransportError};
+pub use watch::{WatchEvent, WatchStream};
