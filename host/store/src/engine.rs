@@ -24,8 +24,6 @@ use std::sync::Arc;
 
 /// Revisions that may be given out before the mark must have moved on.
 const RESERVE: u64 = 4096;
-/// Bytes of a checkpoint that one step writes.
-const PAGE: usize = 1 << 20;
 /// Commits that one step of freeing takes.
 const TRIM: usize = 256;
 
@@ -37,6 +35,8 @@ pub struct Options {
     /// A log larger than this, and larger than what is live, is followed by a
     /// checkpoint.
     pub log_bytes: u64,
+    /// Bytes of a checkpoint that are written and synced between two batches.
+    pub checkpoint_step: usize,
 }
 
 impl Default for Options {
@@ -44,6 +44,7 @@ impl Default for Options {
         Options {
             history_bytes: 32 << 20,
             log_bytes: 64 << 20,
+            checkpoint_step: 1 << 20,
         }
     }
 }
@@ -134,6 +135,9 @@ impl Engine {
     /// Outcomes in the order of `batch`, all durable. At most `BATCH`
     /// transactions.
     pub(crate) fn commit(&mut self, batch: Vec<Txn>) -> Result<Vec<Outcome>, StoreError> {
+        if self.failed {
+            return Err(StoreError::Stopped);
+        }
         let (outcomes, commits) = self.decide(batch);
         let Some(last) = commits.last() else {
             return Ok(outcomes);
@@ -208,7 +212,10 @@ impl Engine {
             }
             return Ok(false);
         };
-        let page = self.shared.read().pinned_page(writer.after(), PAGE);
+        let page = self
+            .shared
+            .read()
+            .pinned_page(writer.after(), self.options.checkpoint_step);
         if !writer.step(&mut *self.disk, &page)? {
             return Ok(true);
         }

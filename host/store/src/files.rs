@@ -145,9 +145,6 @@ impl FrameReader {
             Err(what) => return Ok(Found::Bad(what)),
         };
         let frame = self.window(disk, head.size())?;
-        if frame.len() < head.size() {
-            return Ok(Found::Bad("cut off"));
-        }
         match head.payload(frame) {
             Ok(payload) => {
                 let payload = payload.to_vec();

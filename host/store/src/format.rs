@@ -211,8 +211,11 @@ impl FrameHead {
         FRAME_HEAD + padded(self.length)
     }
 
-    /// The payload of a whole frame.
+    /// The payload of a frame that is there with its padding.
     pub(crate) fn payload<'a>(&self, frame: &'a [u8]) -> Result<&'a [u8], &'static str> {
+        if frame.len() < self.size() {
+            return Err("cut off");
+        }
         let end = FRAME_HEAD + self.length;
         let payload = frame.get(FRAME_HEAD..end).ok_or("cut off")?;
         match crc32fast::hash(payload) == self.crc {

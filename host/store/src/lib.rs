@@ -19,6 +19,8 @@ mod plan;
 mod recover;
 mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 mod types;
 mod waiters;
 mod writer;

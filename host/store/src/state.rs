@@ -291,7 +291,7 @@ impl State {
             let size: usize = commit.events.iter().map(event_bytes).sum();
             match excess.checked_sub(size) {
                 Some(rest) if rest > 0 => excess = rest,
-                _ => return Some(commit.revision),
+                _ => return Some(commit.revision.max(self.compacted)),
             }
         }
         None
