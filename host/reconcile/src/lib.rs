@@ -8,12 +8,16 @@
 
 mod client;
 mod error;
+mod kubeconfig;
 pub mod resource;
+mod tls;
 mod transport;
 mod watch;
 
 pub use client::{Client, DeleteOptions, List, Patch, Propagation};
 pub use error::{ClientError, Status};
+pub use kubeconfig::{Kubeconfig, KubeconfigError};
 pub use resource::{ListOptions, ObjectKey, Resource, WatchOptions};
+pub use tls::{TlsError, TlsTransport};
 pub use transport::{Body, Transport, TransportError};
 pub use watch::{WatchEvent, WatchStream};
