@@ -4,7 +4,7 @@
 //! long as its token means something, and removes it before closing it.
 
 use rustix::event::epoll;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use std::io;
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub enum Interest {
     Read,
     Write,
     ReadWrite,
+    /// Changes of either, told once each (EPOLLET).
+    Edges,
 }
 
 /// What happened to a source.
@@ -43,6 +45,9 @@ impl Interest {
             Self::Read => epoll::EventFlags::IN,
             Self::Write => epoll::EventFlags::OUT,
             Self::ReadWrite => epoll::EventFlags::IN.union(epoll::EventFlags::OUT),
+            Self::Edges => epoll::EventFlags::IN
+                .union(epoll::EventFlags::OUT)
+                .union(epoll::EventFlags::ET),
         }
     }
 }
@@ -64,6 +69,17 @@ impl Poll {
     pub fn add(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
         Ok(epoll::add(&self.epoll, source, data, interest.flags())?)
+    }
+
+    /// Watches an eventfd for being readable.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`.
+    pub fn add_event(&self, source: &EventFd, token: u64) -> io::Result<()> {
+        // SAFETY: the number is that of an open descriptor while `source` is
+        // borrowed, and the borrow ends with this call.
+        let source = unsafe { BorrowedFd::borrow_raw(source.as_raw_fd()) };
+        self.add(source, token, Interest::Read)
     }
 
     /// # Errors
@@ -152,7 +168,7 @@ impl Timer {
 }
 
 impl AsFd for Timer {
-    fn as_fd(&self) -> rustix::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }

@@ -50,6 +50,19 @@ pub fn read(stream: impl AsFd, slices: &[VolatileSlice<'_>]) -> io::Result<usize
     })
 }
 
+/// Writes the slices to a stream; gives the bytes written.
+///
+/// # Errors
+/// As `writev(2)`, except EINTR.
+pub fn write(stream: impl AsFd, slices: &[VolatileSlice<'_>]) -> io::Result<usize> {
+    let (vector, count, _) = prepare(slices, None)?;
+    let fd = stream.as_fd().as_raw_fd();
+    retry(|| {
+        // SAFETY: `vector` has `count` entries, each a part of a live mapping.
+        unsafe { nix::libc::writev(fd, vector.as_ptr(), count) }
+    })
+}
+
 fn prepare(
     slices: &[VolatileSlice<'_>],
     offset: Option<u64>,

@@ -1,0 +1,6 @@
+//! What a driver sees of a device, whichever way it finds it.
+
+pub mod function;
+pub mod mmio;
+
+pub use function::{Function, FunctionState, RestoreError};

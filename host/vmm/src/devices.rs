@@ -1,0 +1,137 @@
+//! The devices of a machine, and the slots in which the driver finds them.
+//!
+//! ```text
+//!   slot 0 vsock | 1 rng | 2... disks in the specification's order | placeholders
+//! ```
+
+use crate::control::{host, user};
+use crate::handed::Handed;
+use crate::{jail, layout};
+use kvm_ioctls::{IoEventAddress, NoDatamatch};
+use machine_spec::control::Failure;
+use machine_spec::{DiskId, MachineSpec};
+use std::sync::Arc;
+use std::thread;
+use sys::event::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use sys::kvm::{Vm, error};
+use virtio::block::Worker;
+use virtio::link::{Inbox, Link, link};
+use virtio::transport::Function;
+use virtio::transport::mmio::{QUEUE_NOTIFY, Slot};
+use virtio::{Model, block, rng, vsock};
+use volume::{Access, Volume};
+
+const STACK: usize = 128 << 10;
+const FIRST_DISK: u8 = 2;
+/// The most disks of a machine: what the slots leave.
+pub const DISKS_MAX: usize = (layout::MMIO_SLOT_COUNT - FIRST_DISK) as usize;
+
+/// What a slot holds, by name; part of the frozen state.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Occupant {
+    Vsock,
+    Rng,
+    Disk(DiskId),
+}
+
+/// Devices whose inboxes the event loop serves.
+pub struct LoopDevices {
+    pub vsock: Inbox,
+    pub rng: Inbox,
+}
+
+pub struct Devices {
+    pub slots: Vec<Slot>,
+    pub occupants: Vec<Option<Occupant>>,
+    pub in_loop: LoopDevices,
+}
+
+/// Makes the devices of a specification and starts the threads of its disks.
+///
+/// # Errors
+/// Of the user's family for disks that can't be, else of the host's.
+pub fn build(vm: &Vm, spec: &MachineSpec, handed: &mut Handed) -> Result<Devices, Failure> {
+    if spec.disks.len() > DISKS_MAX {
+        return Err(user(format!("disks: at most {DISKS_MAX} are allowed")));
+    }
+    let mut slots: Vec<Slot> = Vec::new();
+    slots.resize_with(usize::from(layout::MMIO_SLOT_COUNT), Slot::default);
+    let mut occupants = vec![None; slots.len()];
+    let (vsock_link, vsock) = link(false).map_err(host)?;
+    let (rng_link, rng) = link(false).map_err(host)?;
+    let mut fixed = vec![
+        (Occupant::Vsock, vsock::model(spec.cid), vsock_link),
+        (Occupant::Rng, rng::model(), rng_link),
+    ];
+    for disk in &spec.disks {
+        let file = handed.take("disks.file", disk.file)?;
+        let access = if disk.read_only {
+            Access::ReadOnly
+        } else {
+            Access::ReadWrite
+        };
+        let volume = Volume::new(file, access).map_err(host)?;
+        let model = block::model(&volume);
+        let link = start_disk(vm, volume, &disk.id)?;
+        fixed.push((Occupant::Disk(disk.id.clone()), model, link));
+    }
+    for (index, (occupant, model, link)) in (0..).zip(fixed) {
+        let position = usize::from(index);
+        if let (Some(slot), Some(name)) = (slots.get_mut(position), occupants.get_mut(position)) {
+            plug(vm, index, slot, model, link)?;
+            *name = Some(occupant);
+        }
+    }
+    Ok(Devices {
+        slots,
+        occupants,
+        in_loop: LoopDevices { vsock, rng },
+    })
+}
+
+fn start_disk(vm: &Vm, volume: Volume, id: &DiskId) -> Result<Link, Failure> {
+    let (link, inbox) = link(true).map_err(host)?;
+    let worker = Worker::new(inbox, vm.memory().clone(), volume, id.as_str());
+    let body = move || match jail::confine_disk() {
+        Ok(()) => worker.run(),
+        Err(error) => {
+            // A disk without its confinement must not run, nor the guest.
+            log::error!("seccomp: {error}");
+            std::process::exit(i32::from(machine_spec::exit::Code::HostFault as u8));
+        }
+    };
+    thread::Builder::new()
+        .name(id.as_str().chars().take(15).collect())
+        .stack_size(STACK)
+        .spawn(body)
+        .map_err(host)?;
+    Ok(link)
+}
+
+fn plug(vm: &Vm, index: u8, slot: &mut Slot, model: Model, link: Link) -> Result<(), Failure> {
+    let line = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(host)?;
+    vm.fd()
+        .register_irqfd(&line, layout::mmio_line(index))
+        .map_err(|e| host(format!("KVM_IRQFD: {}", error(e))))?;
+    let notify = IoEventAddress::Mmio(layout::mmio_slot(index) + QUEUE_NOTIFY);
+    vm.fd()
+        .register_ioevent(link.wake(), &notify, NoDatamatch)
+        .map_err(|e| host(format!("KVM_IOEVENTFD: {}", error(e))))?;
+    let function = Function::new(model, link, vm.memory().clone());
+    slot.plug(function, Arc::new(line));
+    Ok(())
+}
+
+/// What the kernel's command line says of the slots: the same for every guest.
+#[must_use]
+pub fn cmdline() -> String {
+    (0..layout::MMIO_SLOT_COUNT)
+        .map(|index| {
+            format!(
+                " virtio_mmio.device=4K@{:#x}:{}",
+                layout::mmio_slot(index),
+                layout::mmio_line(index)
+            )
+        })
+        .collect()
+}
