@@ -8,6 +8,7 @@
 mod child;
 pub mod clock;
 pub mod event;
+pub mod handover;
 pub mod inherit;
 pub mod jail;
 pub mod kvm;
