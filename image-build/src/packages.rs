@@ -91,7 +91,7 @@ pub fn unpacked_version(cache: &Cache, package: &str, version: &str) -> Result<P
 }
 
 /// Through links of directories: a tree may have /lib as a link to usr/lib.
-fn unpack(archive: &Path, contents: &Path) -> Result<()> {
+pub fn unpack(archive: &Path, contents: &Path) -> Result<()> {
     let mut read = command("dpkg-deb", ["--fsys-tarfile".as_ref(), archive.as_os_str()])
         .stdout(Stdio::piped())
         .spawn()
@@ -110,7 +110,8 @@ fn unpack(archive: &Path, contents: &Path) -> Result<()> {
     Ok(())
 }
 
-fn download(package: &str, version: &str, place: &Path) -> Result<PathBuf> {
+/// Fetches the package into `place` and says where it is.
+pub fn download(package: &str, version: &str, place: &Path) -> Result<PathBuf> {
     let wanted = format!("{package}={version}");
     // apt's own user may not write here; it is our own directory, so stay who we are.
     let sandbox = ["-o", "APT::Sandbox::User=", "-q", "download"];

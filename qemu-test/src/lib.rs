@@ -1,1 +1,26 @@
+//! The lab: boots the real image in QEMU, with a real registry and kubectl
+//! beside it, and looks inside by a test agent.
 //!
+//! ```text
+//!   suite -> Appliance -> Machine (QEMU) -> image, unchanged + test agent
+//!                      -> Registry (docker-registry) <- images from packages
+//!                      -> Kubectl, Agent, nbd::Device (disks that lose power)
+//! ```
+
+pub mod agent;
+pub mod appliance;
+pub mod config;
+pub mod credentials;
+pub mod http;
+pub mod images;
+pub mod kubectl;
+pub mod left_running;
+pub mod line_socket;
+pub mod machine;
+pub mod nbd;
+pub mod oci;
+pub mod process;
+pub mod qmp;
+pub mod registry;
+pub mod suite;
+pub mod wait;

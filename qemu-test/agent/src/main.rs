@@ -3,7 +3,7 @@
 //! It is no part of the image: tests append it to the initramfs, and `init`
 //! starts it only with `atoll.test=1`. It ends when it can't find its port.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -22,8 +22,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 fn main() -> Result<()> {
     let port = find_port()?;
-    let mut writer = File::options().write(true).open(&port)?;
-    let mut reader = BufReader::new(OpenOptions::new().read(true).open(&port)?);
+    // A port can be opened once only.
+    let mut writer = File::options().read(true).write(true).open(&port)?;
+    let mut reader = BufReader::new(writer.try_clone()?);
     let mut line = String::new();
     loop {
         if reader.read_line(&mut line)? == 0 {

@@ -1,0 +1,225 @@
+//! A booted appliance with everything that tests want beside it: registry,
+//! credentials, kubectl, agent, disks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use image_build::cache::Cache;
+use image_build::command;
+
+use crate::agent::Agent;
+use crate::config::{self, Options};
+use crate::credentials::Credentials;
+use crate::images::{self, Recipe};
+use crate::kubectl::{Kubectl, Said};
+use crate::machine::{Disk, Image, Machine, Plan};
+use crate::process::{Bond, free_port};
+use crate::registry::Registry;
+use crate::wait::{self, Seen};
+
+/// Kernel entry to API under TCG, on a machine that does other things, too.
+pub const BOOT: Duration = Duration::from_secs(120);
+pub const NODE: &str = "lab";
+const GIB: u64 = 1 << 30;
+
+/// Which disks the appliance has.
+#[derive(Clone, Debug)]
+pub enum Storage {
+    /// None: it runs live, in memory.
+    Live,
+    /// Sparse files.
+    Files,
+    /// Block devices of the harness.
+    Nbd { state: PathBuf, data: PathBuf },
+}
+
+/// What to boot and what to push.
+pub struct Setup<'a> {
+    pub image: &'a Image,
+    /// Kept for as long as the appliance runs.
+    pub directory: PathBuf,
+    pub storage: Storage,
+    pub images: &'a [Recipe],
+    pub memory_mib: u32,
+    pub agent: bool,
+    pub bond: Bond,
+}
+
+pub struct Appliance {
+    pub machine: Machine,
+    pub registry: Registry,
+    pub kubectl: Kubectl,
+    agent: Option<Agent>,
+    plan: Plan,
+}
+
+impl Appliance {
+    /// Starts registry and machine; doesn't wait for the API.
+    pub fn start(setup: &Setup<'_>) -> Result<Self> {
+        let directory = &setup.directory;
+        fs::create_dir_all(directory)?;
+        let registry = registry(setup.images, directory, setup.bond)?;
+        let credentials = Credentials::generate()?;
+        let port = free_port()?;
+        let kubeconfig = directory.join("kubeconfig");
+        fs::write(&kubeconfig, credentials.kubeconfig(port)?)?;
+        let config = config::machine_config(&Options {
+            node: NODE,
+            credentials: &credentials,
+            plain_http: vec![registry.host()],
+            disks: !matches!(setup.storage, Storage::Live),
+        })?;
+        let plan = Plan {
+            image: setup.image.clone(),
+            directory: directory.clone(),
+            config,
+            api_port: port,
+            disks: disks(&setup.storage),
+            memory_mib: setup.memory_mib,
+            agent: setup.agent,
+            bond: setup.bond,
+        };
+        let programs = Kubectl::found()?;
+        let newest = programs.first().context("kubectl")?;
+        let machine = Machine::boot(&plan)?;
+        let agent = setup.agent.then(|| Agent::connect(directory)).transpose()?;
+        Ok(Self {
+            machine,
+            registry,
+            kubectl: Kubectl::new(newest, &kubeconfig),
+            agent,
+            plan,
+        })
+    }
+
+    /// Boots again with the same disks, configuration and ports.
+    pub fn boot_again(&mut self) -> Result<()> {
+        self.machine = Machine::boot(&self.plan)?;
+        if self.plan.agent {
+            self.agent = Some(Agent::connect(&self.plan.directory)?);
+        }
+        Ok(())
+    }
+
+    /// Waits for the API to say that it is ready.
+    pub fn until_api(&mut self) -> Result<()> {
+        wait::until("API ready", BOOT, || {
+            if let Some(status) = self.machine.ended()? {
+                anyhow::bail!("QEMU ended: {status}\n{}", self.console_tail());
+            }
+            let said = self.ready()?;
+            Ok(if said.status.success() {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(said.stderr)
+            })
+        })
+        .with_context(|| self.console_tail())
+    }
+
+    fn ready(&self) -> Result<Said> {
+        self.kubectl
+            .say(&["get", "--raw", "/readyz", "--request-timeout=5s"])
+    }
+
+    /// Waits for the node to be Ready.
+    pub fn until_node(&self) -> Result<()> {
+        self.kubectl
+            .until("node Ready", &["node", NODE], BOOT, |node| {
+                let conditions = node["status"]["conditions"].as_array()?;
+                conditions
+                    .iter()
+                    .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+                    .then_some(())
+            })
+    }
+
+    pub fn agent(&mut self) -> Result<&mut Agent> {
+        self.agent.as_mut().context("booted without the test agent")
+    }
+
+    /// `host:port/name` as pods name an image of the registry.
+    #[must_use]
+    pub fn image(&self, name: &str) -> String {
+        format!("{}/{name}", self.registry.host())
+    }
+
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.plan.directory.join("kubeconfig")
+    }
+
+    fn console_tail(&self) -> String {
+        format!("console:\n{}", command::tail(&self.machine.console(), 60))
+    }
+
+    /// Everything that tells why something failed.
+    pub fn evidence(&mut self) -> String {
+        let mut text = self.console_tail();
+        let dumps: [&[&str]; 3] = [
+            &["get", "events", "-A", "--request-timeout=10s"],
+            &[
+                "get",
+                "nodes,pods",
+                "-A",
+                "-o",
+                "yaml",
+                "--request-timeout=10s",
+            ],
+            &["describe", "pods", "-A", "--request-timeout=10s"],
+        ];
+        let answers = self.ready().is_ok_and(|said| said.status.success());
+        for dump in dumps.into_iter().filter(|_| answers) {
+            text.push_str(&format!("\n--- kubectl {}\n", dump.join(" ")));
+            match self.kubectl.say(dump) {
+                Ok(said) => text.push_str(&(said.stdout + &said.stderr)),
+                Err(error) => text.push_str(&error.to_string()),
+            }
+        }
+        if let Some(processes) = self.agent.as_mut().map(Agent::processes) {
+            text.push_str(&format!("\n--- processes\n{processes:#?}"));
+        }
+        let log = command::tail(&self.registry.log(), 20);
+        text.push_str(&format!("\n--- registry\n{log}\n"));
+        text
+    }
+}
+
+/// A registry with `recipes` in it.
+pub fn registry(recipes: &[Recipe], directory: &Path, bond: Bond) -> Result<Registry> {
+    let cache = Cache::open()?;
+    let registry = Registry::start(&directory.join("registry"), bond)?;
+    for recipe in recipes {
+        let image = images::build(&cache, recipe)?;
+        registry.push(&image, &format!("{}:latest", recipe.name))?;
+    }
+    Ok(registry)
+}
+
+fn disks(storage: &Storage) -> Vec<Disk> {
+    match storage {
+        Storage::Live => Vec::new(),
+        Storage::Files => vec![
+            Disk::File {
+                serial: "atoll-state",
+                bytes: GIB,
+            },
+            Disk::File {
+                serial: "atoll-data",
+                bytes: 16 * GIB,
+            },
+        ],
+        Storage::Nbd { state, data } => vec![
+            Disk::Nbd {
+                serial: "atoll-state",
+                socket: state.clone(),
+            },
+            Disk::Nbd {
+                serial: "atoll-data",
+                socket: data.clone(),
+            },
+        ],
+    }
+}

@@ -1,0 +1,226 @@
+//! One QEMU that boots the image, unchanged, directly by kernel and initramfs.
+//!
+//! A machine's directory holds its disks, sockets, configuration and logs; QEMU
+//! runs in it, so that socket paths stay short. Console output is in `LOG`, and
+//! on the socket `CONSOLE` for who attaches.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::agent::Agent;
+use crate::process::{Bond, Process};
+use crate::qmp::Qmp;
+
+/// The files that `image-build` leaves in out/PROFILE.
+#[derive(Clone, Debug)]
+pub struct Image(pub PathBuf);
+
+impl Image {
+    fn file(&self, name: &str) -> Result<PathBuf> {
+        let path = self.0.join(name);
+        path.canonicalize()
+            .with_context(|| format!("{}: is the image built?", path.display()))
+    }
+}
+
+/// A disk of the machine.
+#[derive(Clone, Debug)]
+pub enum Disk {
+    /// A sparse raw file in the machine's directory, kept when it exists.
+    File { serial: &'static str, bytes: u64 },
+    /// A block device of the harness, by its unix socket.
+    Nbd {
+        serial: &'static str,
+        socket: PathBuf,
+    },
+}
+
+/// What to boot.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub image: Image,
+    pub directory: PathBuf,
+    /// The machine config, YAML.
+    pub config: String,
+    /// Forwarded from this machine's loopback to the API.
+    pub api_port: u16,
+    pub disks: Vec<Disk>,
+    pub memory_mib: u32,
+    /// Appends the test agent.
+    pub agent: bool,
+    pub bond: Bond,
+}
+
+pub struct Machine {
+    process: Process,
+    directory: PathBuf,
+    qmp: Qmp,
+}
+
+impl Machine {
+    pub const LOG: &str = "console.log";
+    pub const CONSOLE: &str = "console.sock";
+    const QEMU_LOG: &str = "qemu.log";
+
+    pub fn boot(plan: &Plan) -> Result<Self> {
+        let directory = plan.directory.clone();
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join("config.yaml"), &plan.config)?;
+        for socket in [Self::CONSOLE, Qmp::SOCKET, Agent::SOCKET] {
+            let _ = fs::remove_file(directory.join(socket));
+        }
+        let arguments = arguments(plan)?;
+        let log = directory.join(Self::QEMU_LOG);
+        let process = Process::start("qemu-system-x86_64", arguments, &directory, &log, plan.bond)?;
+        let qmp = Qmp::connect(&directory)
+            .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
+        Ok(Self {
+            process,
+            directory,
+            qmp,
+        })
+    }
+
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Everything that the console said, of all boots in this directory.
+    #[must_use]
+    pub fn console(&self) -> String {
+        let bytes = fs::read(self.directory.join(Self::LOG)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).replace('\r', "")
+    }
+
+    /// Presses the power button and waits for the machine to be off.
+    pub fn power_off(&mut self, patience: Duration) -> Result<ExitStatus> {
+        self.qmp.power_button()?;
+        self.process.wait(patience)
+    }
+
+    /// Pulls the plug: QEMU is gone at once. What its disks keep is theirs to say.
+    pub fn cut(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.process.ended()
+    }
+}
+
+/// Hardware virtualization if the processor shows it; /dev/kvm alone proves nothing.
+fn accelerator() -> &'static [&'static str] {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = info
+        .lines()
+        .find(|line| line.starts_with("flags"))
+        .unwrap_or_default();
+    let virtualizes = flags
+        .split_whitespace()
+        .any(|flag| matches!(flag, "vmx" | "svm"));
+    if virtualizes && Path::new("/dev/kvm").exists() {
+        &["-accel", "kvm", "-cpu", "host"]
+    } else {
+        &["-accel", "tcg,thread=multi", "-cpu", "max,+svm"]
+    }
+}
+
+fn arguments(plan: &Plan) -> Result<Vec<String>> {
+    let image = &plan.image;
+    let mut command_line = fs::read_to_string(image.file("cmdline")?)?;
+    let mut initramfs = image.file("initramfs.zst")?;
+    if plan.agent {
+        command_line.push_str(" atoll.test=1");
+        let mut bytes = fs::read(&initramfs)?;
+        bytes.extend(fs::read(image.file("test-agent.cpio")?)?);
+        initramfs = plan.directory.join("initramfs");
+        fs::write(&initramfs, bytes)?;
+    }
+    let mut all: Vec<String> = Vec::new();
+    let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
+    add(&[
+        "-name",
+        "atoll",
+        "-machine",
+        "q35",
+        "-nodefaults",
+        "-no-user-config",
+    ]);
+    add(&["-display", "none", "-no-reboot", "-smp", "2"]);
+    add(accelerator());
+    add(&["-m", &plan.memory_mib.to_string()]);
+    add(&["-kernel", &image.file("vmlinuz")?.to_string_lossy()]);
+    add(&[
+        "-initrd",
+        &initramfs.to_string_lossy(),
+        "-append",
+        &command_line,
+    ]);
+    add(&["-fw_cfg", "name=opt/atoll/config,file=config.yaml"]);
+    add(&["-qmp", &format!("unix:{},server=on,wait=off", Qmp::SOCKET)]);
+    add(&[
+        "-chardev",
+        &format!(
+            "socket,id=console,path={},server=on,wait=off,logfile={},logappend=on",
+            Machine::CONSOLE,
+            Machine::LOG
+        ),
+        "-serial",
+        "chardev:console",
+    ]);
+    let forward = format!("user,id=net,hostfwd=tcp:127.0.0.1:{}-:6443", plan.api_port);
+    add(&["-netdev", &forward, "-device", "virtio-net-pci,netdev=net"]);
+    add(&["-object", "rng-random,id=rng,filename=/dev/urandom"]);
+    add(&["-device", "virtio-rng-pci,rng=rng"]);
+    if plan.agent {
+        let socket = format!("socket,id=agent,path={},server=on,wait=off", Agent::SOCKET);
+        let port = format!("virtserialport,chardev=agent,name={}", test_agent::PORT);
+        add(&[
+            "-device",
+            "virtio-serial-pci",
+            "-chardev",
+            &socket,
+            "-device",
+            &port,
+        ]);
+    }
+    for disk in &plan.disks {
+        let (serial, drive) = drive(&plan.directory, disk)?;
+        add(&["-drive", &drive, "-device"]);
+        add(&[&format!("virtio-blk-pci,drive={serial},serial={serial}")]);
+    }
+    Ok(all)
+}
+
+fn drive(directory: &Path, disk: &Disk) -> Result<(&'static str, String)> {
+    Ok(match disk {
+        Disk::File { serial, bytes } => {
+            let name = format!("{serial}.raw");
+            let file = fs::File::options()
+                .create(true)
+                .append(true)
+                .open(directory.join(&name))?;
+            if file.metadata()?.len() < *bytes {
+                file.set_len(*bytes)?;
+            }
+            let options = "format=raw,discard=unmap,cache=writeback";
+            (serial, format!("if=none,id={serial},file={name},{options}"))
+        }
+        Disk::Nbd { serial, socket } => {
+            let path = socket.display();
+            let options = format!("file.server.type=unix,file.server.path={path},format=raw");
+            let drive = format!("if=none,id={serial},file.driver=nbd,{options},cache=writeback");
+            (serial, drive)
+        }
+    })
+}

@@ -1,0 +1,69 @@
+//! Scenarios that share a machine: run one after the other, each timed, and
+//! when one fails, everything is printed that tells why.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::appliance::Appliance;
+use crate::machine::Image;
+
+/// A name and what to do with the appliance.
+pub type Scenario = (&'static str, fn(&mut Appliance) -> Result<()>);
+
+/// The image to boot, from ATOLL_IMAGE; make always sets it.
+#[must_use]
+pub fn image() -> Option<Image> {
+    std::env::var_os("ATOLL_IMAGE").map(|path| Image(path.into()))
+}
+
+/// Boots what `boot` makes and runs the scenarios whose name holds an argument
+/// of the command line, or all.
+pub fn run(boot: impl FnOnce(&Image) -> Result<Appliance>, scenarios: &[Scenario]) -> ExitCode {
+    let Some(image) = image() else {
+        println!("not run: ATOLL_IMAGE names no image (make test sets it)");
+        return ExitCode::SUCCESS;
+    };
+    let filters: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
+    let began = Instant::now();
+    let mut appliance = match boot(&image) {
+        Ok(appliance) => appliance,
+        Err(error) => {
+            println!("boot FAILED: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("boot ... ok ({:.1} s)", began.elapsed().as_secs_f32());
+    let mut failed = Vec::new();
+    for (name, scenario) in scenarios {
+        if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
+            continue;
+        }
+        let began = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| scenario(&mut appliance)));
+        let seconds = began.elapsed().as_secs_f32();
+        match outcome {
+            Ok(Ok(())) => println!("scenario {name} ... ok ({seconds:.1} s)"),
+            Ok(Err(error)) => {
+                println!("scenario {name} ... FAILED ({seconds:.1} s)\n{error:#}");
+                println!("{}", appliance.evidence());
+                failed.push(*name);
+            }
+            Err(_) => {
+                println!("scenario {name} ... PANICKED ({seconds:.1} s)");
+                println!("{}", appliance.evidence());
+                failed.push(*name);
+            }
+        }
+    }
+    if failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!("failed: {}", failed.join(", "));
+    ExitCode::FAILURE
+}
