@@ -1,1 +1,38 @@
+//! The API server of `control`: HTTPS, authentication, authorization, the verbs
+//! of the Kubernetes API over the store, watches, and streams to nodes.
 //!
+//! What a kind is, and what of it is valid, `api` decides; what is durable,
+//! `store`. Here requests become calls of both. No device is touched, no
+//! controller runs here.
+//!
+//! ```text
+//! listen -> server: authn -> route -> authz -> rest (verbs) -> registry -> store
+//!                                        \-> discovery, documents, health
+//!                                  rest::pod -> proxy -> node
+//! ```
+
+mod authn;
+mod authz;
+mod config;
+mod discovery;
+mod documents;
+mod listen;
+mod local;
+mod metrics;
+mod pki;
+mod proxy;
+mod query;
+mod registry;
+mod respond;
+mod rest;
+mod route;
+mod run;
+mod server;
+mod tls;
+mod user;
+
+pub use config::{Ca, Config, Token};
+pub use pki::{Credential, Pki, PkiError};
+pub use run::{RunError, Running, run};
+pub use server::Server;
+pub use user::User;

@@ -1,0 +1,62 @@
+//! What the API server is told: a part of `control`'s configuration.
+
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Store and keys live here.
+    pub data_dir: PathBuf,
+    /// Made at first start under `data_dir/pki` if absent.
+    #[serde(default)]
+    pub ca: Option<Ca>,
+    /// Names and addresses in the server's certificate, beside the addresses
+    /// of `listen`, `localhost` and the `kubernetes` Service's names.
+    #[serde(default)]
+    pub server_names: Vec<String>,
+    /// Bearer tokens that are valid as long as the server runs.
+    #[serde(default)]
+    pub tokens: Vec<Token>,
+    /// Nodes for which credentials are kept under `data_dir/pki/nodes`.
+    #[serde(default)]
+    pub node_names: Vec<String>,
+    /// Where to write a kubeconfig for the administrator.
+    #[serde(default)]
+    pub kubeconfig_out: Option<PathBuf>,
+    /// `https://HOST:PORT` for kubeconfigs; by default the first listener.
+    #[serde(default)]
+    pub advertise: Option<String>,
+}
+
+/// A certificate authority in PEM.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ca {
+    pub certificate: String,
+    pub key: String,
+}
+
+impl std::fmt::Debug for Ca {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ca { key: (hidden) }")
+    }
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Token {
+    pub token: String,
+    pub user: String,
+    #[serde(default)]
+    pub groups: Vec<String>,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Token {{ user: {:?} }}", self.user)
+    }
+}

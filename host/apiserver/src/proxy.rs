@@ -1,0 +1,295 @@
+//! Streams to a pod's node: log, exec, attach, port-forward.
+//!
+//! The API server checks that the pod, its node and the container are there,
+//! then hands the request to the node's endpoint (upstream's kubelet paths) and
+//! passes bytes: a log's body as it comes, an upgraded connection both ways
+//! with half-close. It never looks into SPDY or WebSocket frames.
+
+use crate::rest::pod::{Endpoint, container, node_endpoint};
+use crate::rest::{Answer, Call};
+use api::kinds::Subresource;
+use api::meta;
+use api::status::Status;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use reconcile::TransportError;
+use rustls_pki_types::ServerName;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the head of the answer; its body may take for ever.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What streams need: the TLS identity that nodes accept.
+pub(crate) struct Streams {
+    pub(crate) tls: Arc<rustls::ClientConfig>,
+}
+
+/// Upstream's names of the query's parts, API to node.
+const LOG_QUERY: &[&str] = &[
+    "follow",
+    "previous",
+    "sinceSeconds",
+    "sinceTime",
+    "timestamps",
+    "tailLines",
+    "limitBytes",
+    "stream",
+];
+
+pub(crate) async fn logs(call: &Call, pod: &Value) -> Answer {
+    for key in ["tailLines", "limitBytes", "sinceSeconds"] {
+        let least = i64::from(key != "tailLines");
+        if let Some(n) = call.query.number(key)?.filter(|n| *n < least) {
+            let why = match least {
+                0 => "must be greater than or equal to 0",
+                _ => "must be greater than 0",
+            };
+            return Err(Status::new(
+                422,
+                "Invalid",
+                format!("PodLogOptions \"\" is invalid: {key}: Invalid value: {n}: {why}"),
+            ));
+        }
+    }
+    let container = container(pod, call.query.text("container"))?;
+    let mut query: Vec<String> = Vec::new();
+    for key in LOG_QUERY {
+        if let Some(value) = call.query.get(key) {
+            query.push(format!("{key}={}", encode(value)));
+        }
+    }
+    let path = format!(
+        "/containerLogs/{}/{}/{container}?{}",
+        meta::namespace(pod),
+        meta::name(pod),
+        query.join("&")
+    );
+    let request = request(Method::GET, &path)?;
+    let response = send(call, pod, request).await?;
+    let (parts, body) = response.into_parts();
+    if parts.status != StatusCode::OK {
+        let text = limited(body).await;
+        return Err(node_refusal(parts.status, &text));
+    }
+    let mut out = Response::new(
+        body.map_err(|e| TransportError {
+            operation: "read logs from the node",
+            message: e.to_string(),
+        })
+        .boxed_unsync(),
+    );
+    out.headers_mut().insert(
+        header::CONTENT_TYPE,
+        parts
+            .headers
+            .get(header::CONTENT_TYPE)
+            .cloned()
+            .unwrap_or(HeaderValue::from_static("text/plain")),
+    );
+    Ok(out)
+}
+
+/// The node's refusal, in its own words.
+fn node_refusal(code: StatusCode, text: &str) -> Status {
+    match code {
+        StatusCode::NOT_FOUND => Status::new(404, "NotFound", text),
+        StatusCode::BAD_REQUEST => Status::bad_request(text),
+        other => Status::new(
+            other.as_u16(),
+            "InternalError",
+            format!("an error on the server ({text:?}) has prevented the request from succeeding"),
+        ),
+    }
+}
+
+async fn limited(body: hyper::body::Incoming) -> String {
+    const MOST: usize = 16 * 1024;
+    match http_body_util::Limited::new(body, MOST).collect().await {
+        Ok(bytes) => String::from_utf8_lossy(&bytes.to_bytes()).trim().to_owned(),
+        Err(_) => "unreadable answer of the node".to_owned(),
+    }
+}
+
+pub(crate) async fn stream(
+    call: &Call,
+    subresource: Subresource,
+    pod: &Value,
+    upgrade: Option<OnUpgrade>,
+) -> Answer {
+    let path = stream_path(call, subresource, pod)?;
+    let upgrading = call.headers.contains_key(header::UPGRADE);
+    let (Some(upgrade), true) = (upgrade, upgrading) else {
+        return Err(Status::bad_request("Upgrade request required"));
+    };
+    let mut request = request(call.method.clone(), &path)?;
+    for (name, value) in &call.headers {
+        let passed = matches!(*name, header::UPGRADE | header::CONNECTION)
+            || name.as_str().starts_with("sec-websocket-")
+            || name.as_str().starts_with("x-stream-protocol-");
+        if passed {
+            request.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    let mut response = send(call, pod, request).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let code = response.status();
+        let text = limited(response.into_body()).await;
+        return Err(node_refusal(code, &text));
+    }
+    let node_side = hyper::upgrade::on(&mut response);
+    let mut out = Response::new(crate::respond::body(Bytes::new()));
+    *out.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for (name, value) in response.headers() {
+        out.headers_mut().append(name.clone(), value.clone());
+    }
+    tokio::spawn(async move {
+        match tokio::try_join!(upgrade, node_side) {
+            Ok((client, node)) => {
+                let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
+                // Either side may go away at any time; that is no fault here.
+                if let Err(e) = tokio::io::copy_bidirectional(&mut client, &mut node).await {
+                    log::debug!("stream ended: {e}");
+                }
+                let _ = tokio::join!(client.shutdown(), node.shutdown());
+            }
+            Err(e) => log::warn!("stream could not be upgraded: {e}"),
+        }
+    });
+    Ok(out)
+}
+
+fn stream_path(call: &Call, subresource: Subresource, pod: &Value) -> Result<String, Status> {
+    let at = format!("{}/{}", meta::namespace(pod), meta::name(pod));
+    if subresource == Subresource::PortForward {
+        let phase = meta::text(pod, &["status", "phase"]);
+        if kinds_ended(phase) {
+            return Err(Status::bad_request(format!(
+                "cannot forward to pod {}: it is {phase}",
+                meta::name(pod)
+            )));
+        }
+        let ports = call.query.text("ports");
+        return Ok(match ports {
+            "" => format!("/portForward/{at}"),
+            ports => format!("/portForward/{at}?ports={}", encode(ports)),
+        });
+    }
+    let container = container(pod, call.query.text("container"))?;
+    let phase = meta::text(pod, &["status", "phase"]);
+    if kinds_ended(phase) {
+        return Err(Status::bad_request(format!(
+            "cannot exec or attach into a container in a completed pod; current phase is {phase}"
+        )));
+    }
+    let mut query: Vec<String> = Vec::new();
+    for (api_name, node_name) in [
+        ("stdin", "input"),
+        ("stdout", "output"),
+        ("stderr", "error"),
+    ] {
+        if call.query.flag(api_name) {
+            query.push(format!("{node_name}=1"));
+        }
+    }
+    if call.query.flag("tty") {
+        query.push("tty=1".to_owned());
+    }
+    if query.iter().all(|q| q == "tty=1") {
+        return Err(Status::bad_request(
+            "you must specify at least 1 of stdin, stdout, stderr",
+        ));
+    }
+    if subresource == Subresource::Attach {
+        return Ok(format!("/attach/{at}/{container}?{}", query.join("&")));
+    }
+    let commands: Vec<String> = call
+        .raw_query
+        .split('&')
+        .filter(|p| p.starts_with("command="))
+        .map(str::to_owned)
+        .collect();
+    if commands.is_empty() {
+        return Err(Status::bad_request("you must specify at least 1 command"));
+    }
+    query.extend(commands);
+    Ok(format!("/exec/{at}/{container}?{}", query.join("&")))
+}
+
+fn kinds_ended(phase: &str) -> bool {
+    matches!(phase, "Succeeded" | "Failed")
+}
+
+/// Percent-encodes everything that isn't unreserved (RFC 3986, 2.3).
+fn encode(text: &str) -> String {
+    let mut out = String::new();
+    for b in text.bytes() {
+        if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+            out.push(char::from(b));
+        } else {
+            out.push_str(&format!("%{b:02X}"));
+        }
+    }
+    out
+}
+
+fn request(method: Method, path: &str) -> Result<Request<Empty<Bytes>>, Status> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .body(Empty::new())
+        .map_err(|e| Status::bad_request(e.to_string()))
+}
+
+/// Sends `request` to the pod's node over a connection of its own. The node's
+/// certificate has to carry its name: addresses come and go.
+async fn send(
+    call: &Call,
+    pod: &Value,
+    mut request: Request<Empty<Bytes>>,
+) -> Result<Response<hyper::body::Incoming>, Status> {
+    let Endpoint { node, host, port } = node_endpoint(&call.store, call.kind, pod)?;
+    let target = if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    };
+    let failed = |what: &str, e: &dyn std::fmt::Display| {
+        Status::internal(format!("error dialing backend: {what} {target}: {e}"))
+    };
+    let name = ServerName::try_from(node).map_err(|e| failed("name of", &e))?;
+    let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host.as_str(), port)))
+        .await
+        .map_err(|e| failed("dial tcp", &e))?
+        .map_err(|e| failed("dial tcp", &e))?;
+    let _ = tcp.set_nodelay(true);
+    let connector = tokio_rustls::TlsConnector::from(call.streams.tls.clone());
+    let tls = tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(name, tcp))
+        .await
+        .map_err(|e| failed("tls", &e))?
+        .map_err(|e| failed("tls", &e))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
+        .await
+        .map_err(|e| failed("http", &e))?;
+    // Ends with the body, or with the upgrade.
+    tokio::spawn(async move {
+        if let Err(e) = connection.with_upgrades().await {
+            log::debug!("connection to a node ended: {e}");
+        }
+    });
+    if let Ok(host) = HeaderValue::from_str(&target) {
+        request.headers_mut().insert(header::HOST, host);
+    }
+    let response = tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request))
+        .await
+        .map_err(|e| failed("answer of", &e))?
+        .map_err(|e| failed("answer of", &e))?;
+    Ok(response)
+}

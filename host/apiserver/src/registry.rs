@@ -1,0 +1,217 @@
+//! Objects in the store: keys, the stored form, reading and writing.
+//!
+//! Stored is JSON in the storage version without resourceVersion, metadata
+//! first: `{"metadata":{…},"apiVersion":…}`. So an object is served by
+//! splicing its revision in after the first twelve bytes, without decoding.
+//! Keys are `/registry/<group>/<plural>/[<namespace>/]<name>`.
+
+use api::kinds::Kind;
+use api::meta;
+use api::status::Status;
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use store::{Compare, KeyValue, Op, Outcome, Range, Revision, Store, StoreError, Txn};
+
+const HEAD: &[u8] = b"{\"metadata\":{";
+
+/// An object as it stands in the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    /// In the kind's own version, with its resourceVersion.
+    pub(crate) object: Value,
+    pub(crate) revision: Revision,
+    pub(crate) bytes: Bytes,
+}
+
+pub(crate) fn prefix(kind: &Kind, namespace: &str) -> String {
+    match namespace {
+        "" => format!("/registry/{}/", kind.storage),
+        ns if kind.namespaced => format!("/registry/{}/{ns}/", kind.storage),
+        _ => format!("/registry/{}/", kind.storage),
+    }
+}
+
+pub(crate) fn key(kind: &Kind, namespace: &str, name: &str) -> Bytes {
+    Bytes::from(prefix(kind, namespace) + name)
+}
+
+/// The stored form of an object.
+pub(crate) fn encode(kind: &Kind, object: &Value) -> Result<Bytes, Status> {
+    let mut stored = object.clone();
+    (kind.to_stored)(&mut stored);
+    let mut ordered = Map::new();
+    let mut metadata = stored.get("metadata").cloned().unwrap_or_default();
+    if let Some(map) = metadata.as_object_mut() {
+        map.shift_remove("resourceVersion");
+    }
+    ordered.insert("metadata".to_owned(), metadata);
+    for (key, value) in stored.as_object().into_iter().flatten() {
+        if key != "metadata" {
+            ordered.insert(key.clone(), value.clone());
+        }
+    }
+    let bytes = serde_json::to_vec(&ordered).map_err(Status::internal)?;
+    if !bytes.starts_with(HEAD) {
+        return Err(Status::internal("an object without metadata"));
+    }
+    Ok(bytes.into())
+}
+
+/// Whether the stored form is what the kind serves.
+pub(crate) fn is_direct(kind: &Kind) -> bool {
+    kind.storage.strip_suffix(kind.plural).is_some_and(|group| {
+        matches!((group, kind.group), ("core/", "")) || group.trim_end_matches('/') == kind.group
+    })
+}
+
+/// The served form, by splicing, of a kind that is direct.
+pub(crate) fn splice(out: &mut Vec<u8>, bytes: &[u8], revision: Revision) {
+    let rest = bytes.strip_prefix(HEAD).unwrap_or(b"}}");
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(format!("\"resourceVersion\":\"{revision}\"").as_bytes());
+    if rest.first() != Some(&b'}') {
+        out.push(b',');
+    }
+    out.extend_from_slice(rest);
+}
+
+pub(crate) fn decode(kind: &Kind, bytes: &Bytes, revision: Revision) -> Result<Value, Status> {
+    let mut object: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
+    (kind.from_stored)(&mut object);
+    set_revision(&mut object, revision);
+    Ok(object)
+}
+
+pub(crate) fn set_revision(object: &mut Value, revision: Revision) {
+    meta::ensure_metadata(object).insert("resourceVersion".to_owned(), revision.to_string().into());
+}
+
+fn stored(kind: &Kind, kv: KeyValue) -> Result<Stored, Status> {
+    Ok(Stored {
+        object: decode(kind, &kv.value, kv.mod_revision)?,
+        revision: kv.mod_revision,
+        bytes: kv.value,
+    })
+}
+
+/// A store error as an answer.
+pub(crate) fn store_status(error: StoreError) -> Status {
+    match error {
+        StoreError::Compacted { .. } | StoreError::SlowWatcher { .. } => {
+            Status::expired("The resourceVersion for the provided watch is too old.")
+        }
+        StoreError::FutureRevision { requested, newest } => too_large(requested.0, newest.0),
+        StoreError::TooLarge { bytes, max } => Status::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("etcdserver: request is too large ({bytes} bytes, limit {max})"),
+        ),
+        other => Status::internal(other),
+    }
+}
+
+/// A resourceVersion that hasn't happened yet.
+pub(crate) fn too_large(requested: u64, newest: u64) -> Status {
+    let mut status = Status::timeout(format!(
+        "Too large resource version: {requested}, current: {newest}"
+    ));
+    status.details = Some(serde_json::json!({
+        "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+        "retryAfterSeconds": 1,
+    }));
+    status
+}
+
+/// Reads one object.
+pub(crate) fn get(
+    store: &Store,
+    kind: &Kind,
+    namespace: &str,
+    name: &str,
+) -> Result<Stored, Status> {
+    let range = Range::key(key(kind, namespace, name));
+    let found = store.range(&range).map_err(store_status)?;
+    match found.items.into_iter().next() {
+        Some(kv) => stored(kind, kv),
+        None => Err(Status::not_found(kind.resource(), name)),
+    }
+}
+
+/// What became of a write.
+pub(crate) enum Written {
+    At(Revision),
+    /// Somebody else was first; what stands at the compared keys.
+    Lost(Vec<Option<KeyValue>>),
+}
+
+async fn commit(store: &Store, txn: Txn) -> Result<Written, Status> {
+    match store.txn(txn).await.map_err(store_status)? {
+        Outcome::Committed(revision) => Ok(Written::At(revision)),
+        Outcome::Conflict { current, .. } => Ok(Written::Lost(current)),
+    }
+}
+
+/// Writes a new object, if there is none and what `also` names is unchanged.
+pub(crate) async fn create(
+    store: &Store,
+    key: Bytes,
+    value: Bytes,
+    also: Option<Compare>,
+) -> Result<Written, Status> {
+    let mut compare = vec![Compare {
+        key: key.clone(),
+        mod_revision: Revision(0),
+    }];
+    compare.extend(also);
+    let then = vec![Op::Put { key, value }];
+    commit(store, Txn { compare, then }).await
+}
+
+pub(crate) async fn update(
+    store: &Store,
+    key: Bytes,
+    value: Bytes,
+    from: Revision,
+) -> Result<Written, Status> {
+    let compare = vec![Compare {
+        key: key.clone(),
+        mod_revision: from,
+    }];
+    let then = vec![Op::Put { key, value }];
+    commit(store, Txn { compare, then }).await
+}
+
+pub(crate) async fn remove(store: &Store, key: Bytes, from: Revision) -> Result<Written, Status> {
+    let compare = vec![Compare {
+        key: key.clone(),
+        mod_revision: from,
+    }];
+    let then = vec![Op::Delete { key }];
+    commit(store, Txn { compare, then }).await
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_object_is_spliced_as_it_is_decoded() {
+        let pods = api::kinds::by_resource("", "v1", "pods").unwrap();
+        let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "resourceVersion": "3"}, "spec": {}});
+        let bytes = encode(pods, &object).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("resourceVersion"));
+        let mut out = Vec::new();
+        splice(&mut out, &bytes, Revision(7));
+        let spliced: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(spliced, decode(pods, &bytes, Revision(7)).unwrap());
+        assert!(is_direct(pods));
+        assert!(!is_direct(
+            api::kinds::by_resource("events.k8s.io", "v1", "events").unwrap()
+        ));
+        assert!(is_direct(
+            api::kinds::by_resource("coordination.k8s.io", "v1", "leases").unwrap()
+        ));
+    }
+}

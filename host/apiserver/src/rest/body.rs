@@ -1,0 +1,171 @@
+//! Request bodies to objects of a kind, with `fieldValidation`.
+
+use super::Call;
+use api::decode::{self, Parsed};
+use api::kinds::Kind;
+use api::meta;
+use api::status::Status;
+use http::header;
+use serde_json::Value;
+
+/// A decoded body and what to warn of.
+pub(crate) struct Decoded {
+    pub(crate) object: Value,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// How faults that only strictness sees are treated (`fieldValidation`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strictness {
+    Strict,
+    Warn,
+    Ignore,
+}
+
+pub(crate) fn strictness(call: &Call) -> Result<Strictness, Status> {
+    match call.query.text("fieldValidation") {
+        "Strict" => Ok(Strictness::Strict),
+        "" | "Warn" => Ok(Strictness::Warn),
+        "Ignore" => Ok(Strictness::Ignore),
+        other => Err(Status::new(
+            422,
+            "Invalid",
+            format!(
+                " \"\" is invalid: fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Warn\", \"Strict\""
+            ),
+        )),
+    }
+}
+
+/// The media type of the body, without parameters.
+pub(crate) fn media_type(call: &Call) -> String {
+    call.headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.split(';').next())
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
+}
+
+/// JSON, or YAML, by the media type.
+pub(crate) fn parse(call: &Call) -> Result<Parsed, Status> {
+    let bad = |e: String| Status::bad_request(format!("couldn't parse the request body: {e}"));
+    match media_type(call).as_str() {
+        "" | "application/json" | "*/*" => decode::json(&call.body).map_err(bad),
+        "application/yaml" => decode::yaml(&call.body).map_err(bad),
+        _ => Err(Status::unsupported_media_type(&[
+            "application/json",
+            "application/yaml",
+        ])),
+    }
+}
+
+/// The body as an object of `kind`.
+pub(crate) fn object(call: &Call, kind: &Kind) -> Result<Decoded, Status> {
+    let strictness = strictness(call)?;
+    let mut parsed = parse(call)?;
+    check_type(&parsed.value, kind)?;
+    let mut unknown = Vec::new();
+    decode::conform(&mut parsed.value, kind.type_name, &mut unknown)
+        .map_err(|e| cannot_be_handled(kind, &e))?;
+    let faults = faults(&unknown, &parsed.duplicates);
+    if strictness == Strictness::Strict && !faults.is_empty() {
+        let why = format!("strict decoding error: {}", faults.join(", "));
+        return Err(cannot_be_handled(kind, &why));
+    }
+    let mut object = parsed.value;
+    stamp(&mut object, kind);
+    Ok(Decoded {
+        object,
+        warnings: match strictness {
+            Strictness::Warn => faults,
+            Strictness::Strict | Strictness::Ignore => Vec::new(),
+        },
+    })
+}
+
+pub(crate) fn faults(unknown: &[String], duplicates: &[String]) -> Vec<String> {
+    duplicates
+        .iter()
+        .map(|d| format!("duplicate field {d:?}"))
+        .chain(unknown.iter().map(|u| format!("unknown field {u:?}")))
+        .collect()
+}
+
+fn cannot_be_handled(kind: &Kind, why: &str) -> Status {
+    Status::bad_request(format!(
+        "{} in version {:?} cannot be handled as a {}: {why}",
+        kind.kind, kind.version, kind.kind
+    ))
+}
+
+/// The body's own apiVersion and kind, where it has them, must be the URL's.
+fn check_type(value: &Value, kind: &Kind) -> Result<(), Status> {
+    if !value.is_object() {
+        return Err(Status::bad_request(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
+            match value {
+                Value::Array(_) => "array",
+                Value::String(_) => "string",
+                Value::Number(_) => "number",
+                Value::Bool(_) => "bool",
+                Value::Null | Value::Object(_) => "null",
+            }
+        )));
+    }
+    let (version, its_kind) = (
+        meta::text(value, &["apiVersion"]),
+        meta::text(value, &["kind"]),
+    );
+    let expected = kind.api_version();
+    if !version.is_empty() && version != expected {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({expected})"
+        )));
+    }
+    if !its_kind.is_empty() && its_kind != kind.kind {
+        return Err(Status::bad_request(format!(
+            "{its_kind} in version {:?} cannot be handled as a {}: converting ({its_kind}) to ({}): unknown conversion",
+            kind.version, kind.kind, kind.kind
+        )));
+    }
+    Ok(())
+}
+
+/// Writes apiVersion and kind, first.
+pub(crate) fn stamp(object: &mut Value, kind: &Kind) {
+    let mut stamped = serde_json::Map::new();
+    stamped.insert("kind".to_owned(), kind.kind.into());
+    stamped.insert("apiVersion".to_owned(), kind.api_version().into());
+    if let Some(map) = object.as_object_mut() {
+        for (key, value) in std::mem::take(map) {
+            if key != "kind" && key != "apiVersion" {
+                stamped.insert(key, value);
+            }
+        }
+    }
+    *object = Value::Object(stamped);
+    meta::ensure_metadata(object);
+}
+
+/// The namespace of the object, taken from the URL, must not be another one.
+pub(crate) fn settle_namespace(
+    object: &mut Value,
+    kind: &Kind,
+    namespace: &str,
+) -> Result<(), Status> {
+    let metadata = meta::ensure_metadata(object);
+    if !kind.namespaced {
+        return Ok(());
+    }
+    match metadata.get("namespace").and_then(Value::as_str) {
+        Some(ns) if !ns.is_empty() && ns != namespace => Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+        _ => {
+            metadata.insert("namespace".to_owned(), namespace.into());
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The verbs on resources. Each takes a [`Call`] and gives a response or the
+//! `Status` that refuses it.
+
+pub(crate) mod body;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod list;
+pub(crate) mod patch;
+pub(crate) mod pod;
+pub(crate) mod update;
+pub(crate) mod watch;
+
+use crate::query::Query;
+use crate::registry;
+use crate::respond::{self, Accepted, Form};
+use crate::route::ResourceRoute;
+use crate::user::User;
+use api::kinds::{Kind, Subresource};
+use api::print;
+use api::status::Status;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response};
+use hyper::upgrade::OnUpgrade;
+use jiff::Timestamp;
+use reconcile::Body;
+use serde_json::Value;
+use std::sync::Arc;
+use store::Store;
+
+/// One request on a resource, authenticated and authorized.
+pub(crate) struct Call {
+    pub(crate) store: Store,
+    pub(crate) streams: Arc<crate::proxy::Streams>,
+    pub(crate) kind: &'static Kind,
+    pub(crate) route: ResourceRoute,
+    pub(crate) method: Method,
+    pub(crate) query: Query,
+    pub(crate) raw_query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) upgrade: Option<OnUpgrade>,
+    pub(crate) accepted: Accepted,
+    pub(crate) user: User,
+    pub(crate) now: Timestamp,
+}
+
+pub(crate) type Answer = Result<Response<Body>, Status>;
+
+impl Call {
+    pub(crate) async fn answer(self) -> Answer {
+        let kind = self.kind;
+        let subresource = match self.route.subresource.as_str() {
+            "" => None,
+            name => Some(
+                kind.subresources
+                    .iter()
+                    .copied()
+                    .find(|s| s.name() == name)
+                    .ok_or_else(Status::no_such_path)?,
+            ),
+        };
+        if kind.namespaced && self.route.namespace.is_empty() && !self.spans_namespaces() {
+            return Err(Status::method_not_allowed());
+        }
+        let own = kind.plural == "namespaces" && self.route.namespace == self.route.name;
+        if !(kind.namespaced || self.route.namespace.is_empty() || own) {
+            return Err(Status::no_such_path());
+        }
+        match subresource {
+            None => self.answer_main().await,
+            Some(Subresource::Status) => self.answer_part(update::Part::Status).await,
+            Some(Subresource::Finalize) => match self.route.verb {
+                "update" => update::update(self, update::Part::Finalize).await,
+                _ => Err(Status::method_not_allowed()),
+            },
+            Some(other) => pod::answer(self, other).await,
+        }
+    }
+
+    /// Only these go over all namespaces at once.
+    fn spans_namespaces(&self) -> bool {
+        matches!(self.route.verb, "list" | "watch") && self.route.name.is_empty()
+    }
+
+    async fn answer_main(self) -> Answer {
+        if !self.kind.verbs.contains(&self.route.verb) {
+            return Err(Status::method_not_allowed());
+        }
+        if self.kind.storage.is_empty() {
+            return pod::bindings(self).await;
+        }
+        match self.route.verb {
+            "get" => get(self),
+            "list" => list::list(self),
+            "watch" => watch::watch(self),
+            "create" if self.route.name.is_empty() => create::create(self).await,
+            "update" if !self.route.name.is_empty() => {
+                update::update(self, update::Part::Main).await
+            }
+            "patch" if !self.route.name.is_empty() => patch::patch(self, update::Part::Main).await,
+            "delete" => delete::delete(self).await,
+            "deletecollection" => delete::collection(self).await,
+            _ => Err(Status::method_not_allowed()),
+        }
+    }
+
+    async fn answer_part(self, part: update::Part) -> Answer {
+        match self.route.verb {
+            "get" => get(self),
+            "update" => update::update(self, part).await,
+            "patch" => patch::patch(self, part).await,
+            _ => Err(Status::method_not_allowed()),
+        }
+    }
+
+    pub(crate) fn current(&self) -> Result<registry::Stored, Status> {
+        registry::get(
+            &self.store,
+            self.kind,
+            &self.route.namespace,
+            &self.route.name,
+        )
+    }
+
+    /// One object in the form that the client wants.
+    pub(crate) fn object(&self, code: u16, object: Value) -> Response<Body> {
+        let shaped = match self.accepted.form {
+            Form::Object => object,
+            Form::Partial => print::partial(&object),
+            Form::Table(include) => {
+                let metadata = serde_json::json!({
+                    "resourceVersion": api::meta::resource_version(&object)
+                });
+                print::table(self.kind, vec![object], metadata, include, true, self.now)
+            }
+        };
+        respond::json(code, &shaped, self.accepted)
+    }
+}
+
+fn get(call: Call) -> Answer {
+    let current = call.current()?;
+    list::check_version(&call, call.query.text("resourceVersion"))?;
+    if call.accepted.form == Form::Object && !call.accepted.pretty && registry::is_direct(call.kind)
+    {
+        let mut out = Vec::with_capacity(current.bytes.len() + 64);
+        registry::splice(&mut out, &current.bytes, current.revision);
+        out.push(b'\n');
+        return Ok(respond::json_bytes(200, out, call.accepted));
+    }
+    Ok(call.object(200, current.object))
+}

@@ -1,0 +1,240 @@
+//! What only pods have: binding, eviction, and the streams to their node.
+
+use super::delete::{self, Deleted};
+use super::update::{ATTEMPTS, write};
+use super::{Answer, Call, body};
+use crate::registry::{self, Stored};
+use crate::{proxy, respond};
+use api::field::Errors;
+use api::kinds::{self, Kind, Subresource};
+use api::meta;
+use api::status::{self, Status};
+use serde_json::{Value, json};
+
+pub(crate) async fn answer(mut call: Call, subresource: Subresource) -> Answer {
+    match (subresource, call.route.verb) {
+        (Subresource::Binding, "create") => bind(call).await,
+        (Subresource::Eviction, "create") => evict(call).await,
+        (Subresource::Log, "get") => {
+            let pod = call.current()?;
+            proxy::logs(&call, &pod.object).await
+        }
+        (Subresource::Exec | Subresource::Attach | Subresource::PortForward, "get" | "create") => {
+            let pod = call.current()?;
+            let upgrade = call.upgrade.take();
+            proxy::stream(&call, subresource, &pod.object, upgrade).await
+        }
+        (Subresource::EphemeralContainers, "get") => {
+            let pod = call.current()?;
+            Ok(call.object(200, pod.object))
+        }
+        (Subresource::EphemeralContainers, _) => Err(Status::forbidden(
+            call.kind.resource(),
+            &call.route.name,
+            "ephemeral containers are not supported by this server",
+        )),
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// `POST …/bindings`: the pod's name stands in the body.
+pub(crate) async fn bindings(mut call: Call) -> Answer {
+    if call.route.verb != "create" || !call.route.name.is_empty() {
+        return Err(Status::method_not_allowed());
+    }
+    let decoded = body::object(&call, call.kind)?;
+    let pods = kinds::by_resource("", "v1", "pods").ok_or_else(Status::no_such_path)?;
+    call.route.name = meta::name(&decoded.object).to_owned();
+    call.kind = pods;
+    bind(call).await
+}
+
+async fn bind(call: Call) -> Answer {
+    let kind = kinds::by_resource("", "v1", "bindings").ok_or_else(Status::no_such_path)?;
+    let decoded = body::object(&call, kind)?;
+    let dry_run = call.query.dry_run()?;
+    let binding = decoded.object;
+    let name = call.route.name.clone();
+    let mut errors = Errors::default();
+    (kind.validate)(&binding, &mut errors);
+    if !errors.is_empty() {
+        return Err(Status::invalid(kind.qualified_kind(), &name, &errors));
+    }
+    for _ in 0..ATTEMPTS {
+        let current = call.current()?;
+        let bound = assign(&call, &current, &binding)?;
+        if dry_run
+            || write(&call.store, call.kind, current, bound)
+                .await?
+                .is_some()
+        {
+            return Ok(respond::json(201, &status::success(None), call.accepted));
+        }
+    }
+    Err(Status::modified(call.kind.resource(), &name))
+}
+
+/// The pod on its node, unless it is on one, or going.
+fn assign(call: &Call, current: &Stored, binding: &Value) -> Result<Value, Status> {
+    let pod = &current.object;
+    let name = meta::name(pod);
+    let resource = call.kind.resource();
+    let uid = meta::uid(binding);
+    if !uid.is_empty() && uid != meta::uid(pod) {
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            meta::uid(pod)
+        );
+        return Err(Status::conflict(resource, name, &why));
+    }
+    let refuse = |why: String| {
+        Err(Status::conflict(
+            api::status::Qualified {
+                group: "",
+                name: "pods/binding",
+            },
+            name,
+            &why,
+        ))
+    };
+    if meta::is_deleting(pod) {
+        return refuse(format!(
+            "pod {name} is being deleted, cannot be assigned to a host"
+        ));
+    }
+    let node = meta::text(pod, &["spec", "nodeName"]);
+    if !node.is_empty() {
+        return refuse(format!("pod {name} is already assigned to node {node:?}"));
+    }
+    let mut bound = pod.clone();
+    let target = meta::text(binding, &["target", "name"]);
+    meta::ensure(&mut bound, "spec").insert("nodeName".to_owned(), target.into());
+    for (key, value) in meta::members(binding, &["metadata", "annotations"]) {
+        let metadata = meta::ensure_metadata(&mut bound);
+        let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
+        annotations[key] = value.clone();
+    }
+    let since = api::time::rfc3339(call.now);
+    set_condition(
+        &mut bound,
+        json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": since}),
+    );
+    Ok(bound)
+}
+
+fn set_condition(pod: &mut Value, condition: Value) {
+    let status = meta::ensure(pod, "status");
+    let list = status.entry("conditions").or_insert_with(|| json!([]));
+    let Some(list) = list.as_array_mut() else {
+        return;
+    };
+    match list.iter_mut().find(|c| c["type"] == condition["type"]) {
+        Some(existing) => *existing = condition,
+        None => list.push(condition),
+    }
+}
+
+/// A deletion that a disruption budget could refuse; there are none yet.
+async fn evict(call: Call) -> Answer {
+    let mut parsed = body::parse(&call)?;
+    let facts = "io.k8s.api.policy.v1.Eviction";
+    api::decode::conform(&mut parsed.value, facts, &mut Vec::new()).map_err(Status::bad_request)?;
+    let named = meta::name(&parsed.value);
+    if !named.is_empty() && named != call.route.name {
+        return Err(Status::bad_request(
+            "name in URL does not match name in Eviction object",
+        ));
+    }
+    let options = parsed.value.get("deleteOptions").cloned();
+    let options = delete::from_value(&call, &options.unwrap_or_default())?;
+    let (namespace, name) = (&call.route.namespace, &call.route.name);
+    let outcome =
+        delete::delete_object(&call.store, call.kind, namespace, name, &options, call.now).await?;
+    match outcome {
+        Deleted::Gone(_) | Deleted::Marked(_) => {
+            Ok(respond::json(201, &status::success(None), call.accepted))
+        }
+    }
+}
+
+/// The container that a stream is for, or upstream's words why there is none.
+pub(crate) fn container(pod: &Value, asked: &str) -> Result<String, Status> {
+    let name = meta::name(pod);
+    let names = |part: &str| -> Vec<String> {
+        meta::list(pod, &["spec", part])
+            .iter()
+            .map(|c| meta::text(c, &["name"]).to_owned())
+            .collect()
+    };
+    let (main, init) = (names("containers"), names("initContainers"));
+    if !asked.is_empty() {
+        return match main.iter().chain(&init).any(|c| c == asked) {
+            true => Ok(asked.to_owned()),
+            false => Err(Status::bad_request(format!(
+                "container {asked} is not valid for pod {name}"
+            ))),
+        };
+    }
+    match main.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(Status::bad_request(format!(
+            "a container name must be specified for pod {name}"
+        ))),
+        many => {
+            let mut why = format!(
+                "a container name must be specified for pod {name}, choose one of: [{}]",
+                many.join(" ")
+            );
+            if !init.is_empty() {
+                why += &format!(" or one of the init containers: [{}]", init.join(" "));
+            }
+            Err(Status::bad_request(why))
+        }
+    }
+}
+
+/// Where a node's endpoint for streams is, and as whom it identifies itself.
+pub(crate) struct Endpoint {
+    pub(crate) node: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+/// Where the pod's node listens.
+pub(crate) fn node_endpoint(
+    store: &store::Store,
+    kind: &Kind,
+    pod: &Value,
+) -> Result<Endpoint, Status> {
+    let name = meta::name(pod);
+    let node_name = meta::text(pod, &["spec", "nodeName"]);
+    if node_name.is_empty() {
+        return Err(Status::bad_request(format!(
+            "pod {name} does not have a host assigned"
+        )));
+    }
+    let nodes = kinds::by_resource("", "v1", "nodes").unwrap_or(kind);
+    let node = registry::get(store, nodes, "", node_name)
+        .map_err(|e| Status::internal(format!("node of pod {name}: {e}")))?;
+    let addresses = meta::list(&node.object, &["status", "addresses"]);
+    let address = ["InternalIP", "ExternalIP", "Hostname"]
+        .iter()
+        .find_map(|wanted| {
+            addresses
+                .iter()
+                .find(|a| meta::text(a, &["type"]) == *wanted)
+                .map(|a| meta::text(a, &["address"]).to_owned())
+        })
+        .ok_or_else(|| Status::internal(format!("no preferred addresses found for {node_name}")))?;
+    let port = meta::int(
+        &node.object,
+        &["status", "daemonEndpoints", "kubeletEndpoint", "Port"],
+    )
+    .and_then(|p| u16::try_from(p).ok())
+    .unwrap_or(10_250);
+    Ok(Endpoint {
+        node: node_name.to_owned(),
+        host: address,
+        port,
+    })
+}

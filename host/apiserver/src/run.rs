@@ -1,0 +1,232 @@
+//! Starting and ending the API server.
+//!
+//! `run` opens the store, settles keys and certificates, makes the objects that
+//! every cluster has, and listens. It is part of `control`, which composes it
+//! with the controllers; it installs no signal handler and no logger.
+
+use crate::authn::Authenticator;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::pki::{Credential, Pki, PkiError, Subject, write};
+use crate::proxy::Streams;
+use crate::rest::create::ensure;
+use crate::server::Server;
+use crate::user::MASTERS;
+use crate::{listen, tls};
+use api::kinds;
+use serde_json::json;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use store::{Options, Store, StoreError};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+/// Namespaces that are always there.
+const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    #[error("listen on {address}: {source}")]
+    Listen { address: String, source: io::Error },
+    #[error("object {name}: {message}")]
+    Object { name: String, message: String },
+}
+
+/// A server that listens.
+pub struct Running {
+    server: Arc<Server>,
+    addresses: Vec<SocketAddr>,
+    kubeconfig: String,
+    shutdown: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Where it listens, ports resolved.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> &str {
+        &self.kubeconfig
+    }
+
+    /// Ends when the store has failed: the process had better restart.
+    pub async fn failed(&self) {
+        self.server.store().stopped().await;
+    }
+
+    /// Stops accepting, lets open requests end within a few seconds, closes
+    /// the store.
+    pub async fn stop(mut self) -> Result<(), RunError> {
+        self.shutdown.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+        self.server.store().clone().close().await?;
+        Ok(())
+    }
+}
+
+/// Starts the server; everything that it needs is there when it returns.
+pub async fn run(config: Config) -> Result<Running, RunError> {
+    let pki = Pki::open(&config.data_dir.join("pki"), config.ca.as_ref())?;
+    let (listeners, addresses) = bind(&config.listen).await?;
+    let advertised = match &config.advertise {
+        Some(url) => url.clone(),
+        None => format!("https://{}", reachable(addresses.first())),
+    };
+    let names = server_names(&config, &addresses);
+    let credential = pki.sign(&Subject {
+        name: "kube-apiserver",
+        groups: &[],
+        names: &names,
+    })?;
+    let kubeconfig = settle_clients(&pki, &config, &advertised)?;
+    let server = Arc::new(Server {
+        store: open_store(&config).await?,
+        authenticator: Authenticator::new(&config.tokens),
+        streams: Arc::new(streams(&pki)?),
+        metrics: Metrics::default(),
+    });
+    make_namespaces(&server).await?;
+    let acceptor = TlsAcceptor::from(Arc::new(tls::server(&pki.ca, &credential)?));
+    let (shutdown, seen) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        tasks.spawn(listen::serve(
+            listener,
+            acceptor.clone(),
+            server.clone(),
+            seen.clone(),
+        ));
+    }
+    Ok(Running {
+        server,
+        addresses,
+        kubeconfig,
+        shutdown,
+        tasks,
+    })
+}
+
+async fn bind(wanted: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), RunError> {
+    let mut listeners = Vec::new();
+    let mut addresses = Vec::new();
+    for address in wanted {
+        let failed = |source| RunError::Listen {
+            address: address.to_string(),
+            source,
+        };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        addresses.push(listener.local_addr().map_err(failed)?);
+        listeners.push(listener);
+    }
+    Ok((listeners, addresses))
+}
+
+/// An address that a client on this machine can dial.
+fn reachable(address: Option<&SocketAddr>) -> String {
+    match address {
+        Some(a) if a.ip().is_unspecified() => format!("127.0.0.1:{}", a.port()),
+        Some(a) => a.to_string(),
+        None => "127.0.0.1:6443".to_owned(),
+    }
+}
+
+fn server_names(config: &Config, addresses: &[SocketAddr]) -> Vec<String> {
+    let mut names: Vec<String> = [
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let listened = addresses
+        .iter()
+        .filter(|a| !a.ip().is_unspecified())
+        .map(|a| a.ip().to_string());
+    for name in listened.chain(config.server_names.iter().cloned()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Credentials of the administrator and of nodes; the former's kubeconfig.
+fn settle_clients(pki: &Pki, config: &Config, url: &str) -> Result<String, RunError> {
+    let admin = pki.kept(
+        "admin",
+        &Subject {
+            name: "admin",
+            groups: &[MASTERS],
+            names: &[],
+        },
+    )?;
+    let kubeconfig = pki.kubeconfig(url, "admin", &admin);
+    if let Some(path) = &config.kubeconfig_out {
+        write(path, &kubeconfig)?;
+    }
+    for name in &config.node_names {
+        pki.write_node(name, url)?;
+    }
+    Ok(kubeconfig)
+}
+
+fn streams(pki: &Pki) -> Result<Streams, PkiError> {
+    let client: Credential = pki.kept(
+        "kubelet-client",
+        &Subject {
+            name: "kube-apiserver-kubelet-client",
+            groups: &[MASTERS],
+            names: &[],
+        },
+    )?;
+    Ok(Streams {
+        tls: Arc::new(tls::client(&pki.ca, &client)?),
+    })
+}
+
+/// Reading the store blocks: not on a thread that serves.
+async fn open_store(config: &Config) -> Result<Store, RunError> {
+    let dir = config.data_dir.join("store");
+    let opened = tokio::task::spawn_blocking(move || Store::open(&dir, Options::default()));
+    match opened.await {
+        Ok(store) => Ok(store?),
+        Err(e) => Err(RunError::Object {
+            name: "store".to_owned(),
+            message: e.to_string(),
+        }),
+    }
+}
+
+async fn make_namespaces(server: &Server) -> Result<(), RunError> {
+    let Some(kind) = kinds::by_resource("", "v1", "namespaces") else {
+        return Ok(());
+    };
+    for name in NAMESPACES {
+        let object = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
+        ensure(&server.store, kind, object)
+            .await
+            .map_err(|e| RunError::Object {
+                name: (*name).to_owned(),
+                message: e.message,
+            })?;
+    }
+    Ok(())
+}

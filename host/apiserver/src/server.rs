@@ -1,0 +1,263 @@
+//! One request, from whoever brought it to its response: authenticate, route,
+//! authorize, dispatch, count.
+
+use crate::authn::Authenticator;
+use crate::authz::authorize;
+use crate::metrics::Metrics;
+use crate::proxy::Streams;
+use crate::query::Query;
+use crate::respond::{self, Accepted};
+use crate::rest::{Answer, Call};
+use crate::route::{ResourceRoute, Route, route};
+use crate::user::User;
+use crate::{discovery, documents};
+use api::kinds;
+use api::status::Status;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header};
+use hyper::upgrade::OnUpgrade;
+use jiff::Timestamp;
+use reconcile::Body;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use store::Store;
+
+/// Most bytes of a request's body, as upstream's limit.
+pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
+/// For everything but watches and streams.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Requests worked on at once, watches and streams apart; more get 429.
+const MAX_INFLIGHT: u64 = 400;
+
+/// The API server without its listeners. Shared by all connections.
+pub struct Server {
+    pub(crate) store: Store,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) metrics: Metrics,
+}
+
+/// A request whose body is here, and what came with its connection.
+pub(crate) struct Arrived {
+    pub(crate) request: Request<Bytes>,
+    pub(crate) upgrade: Option<OnUpgrade>,
+    pub(crate) identity: Identity,
+}
+
+/// Where a request's user comes from.
+pub(crate) enum Identity {
+    /// From the same process: known.
+    Known(User),
+    /// From the network: the certificate's user, or else what headers say.
+    Connection(Option<User>),
+}
+
+impl Server {
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) async fn handle(self: &Arc<Self>, arrived: Arrived) -> Response<Body> {
+        let started = Instant::now();
+        let query = Query::parse(arrived.request.uri().query().unwrap_or_default());
+        let accepted =
+            respond::accepted(arrived.request.headers(), &query).unwrap_or(Accepted::json());
+        let head_only = arrived.request.method() == Method::HEAD;
+        let mut labels = ("other", "");
+        let outcome = self.dispatch(arrived, query, &mut labels).await;
+        let mut response = match outcome {
+            Ok(response) => response,
+            Err(status) => {
+                if status.code >= 500 {
+                    log::warn!("{} {}: {}", labels.0, labels.1, status.message);
+                }
+                respond::status(&status, accepted)
+            }
+        };
+        if head_only {
+            *response.body_mut() = respond::body(Bytes::new());
+        }
+        let code = response.status().as_u16();
+        self.metrics
+            .count((labels.0, labels.1, code), started.elapsed());
+        if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
+            response.headers_mut().insert("audit-id", id);
+        }
+        response
+    }
+
+    async fn dispatch(
+        self: &Arc<Self>,
+        arrived: Arrived,
+        query: Query,
+        labels: &mut (&'static str, &'static str),
+    ) -> Answer {
+        let Arrived {
+            request,
+            upgrade,
+            identity,
+        } = arrived;
+        let (parts, body) = request.into_parts();
+        let user = match identity {
+            Identity::Known(user) => user,
+            Identity::Connection(certificate) => self
+                .authenticator
+                .user(&parts.headers, certificate.as_ref())?,
+        };
+        let path = parts.uri.path().to_owned();
+        let route = match route(&parts.method, &path, &query) {
+            Some(route) => route,
+            None if matches!(
+                parts.method,
+                Method::OPTIONS | Method::TRACE | Method::CONNECT
+            ) =>
+            {
+                return Err(Status::method_not_allowed());
+            }
+            None => return Err(Status::no_such_path()),
+        };
+        authorize(&user, &route)?;
+        match route {
+            Route::Other { verb, path } => {
+                labels.0 = verb;
+                self.other(&parts, verb, &path, &query)
+            }
+            Route::Resource(found) => {
+                let kind = kinds::by_resource(&found.group, &found.version, &found.resource)
+                    .ok_or_else(Status::no_such_path)?;
+                *labels = (found.verb, kind.plural);
+                let accepted = respond::accepted(&parts.headers, &query)?;
+                let long = is_long(&found);
+                let call = Call {
+                    store: self.store.clone(),
+                    streams: self.streams.clone(),
+                    kind,
+                    route: found,
+                    method: parts.method,
+                    query,
+                    raw_query: parts.uri.query().unwrap_or_default().to_owned(),
+                    headers: parts.headers,
+                    body,
+                    upgrade,
+                    accepted,
+                    user,
+                    now: Timestamp::now(),
+                };
+                if long {
+                    return call.answer().await;
+                }
+                self.bounded(call).await
+            }
+        }
+    }
+
+    /// Work that ends: at most so much of it at once, and not for ever.
+    async fn bounded(&self, call: Call) -> Answer {
+        let _guard = Inflight::enter(&self.metrics.inflight)?;
+        log::trace!(
+            "{} {} {} by {}",
+            call.route.verb,
+            call.kind.plural,
+            call.route.name,
+            call.user.name
+        );
+        tokio::time::timeout(REQUEST_TIMEOUT, call.answer())
+            .await
+            .unwrap_or_else(|_| {
+                Err(Status::timeout(
+                    "Timeout: request did not complete within the allotted timeout",
+                ))
+            })
+    }
+
+    fn other(&self, parts: &http::request::Parts, verb: &str, path: &str, query: &Query) -> Answer {
+        if verb != "get" {
+            return Err(Status::method_not_allowed());
+        }
+        let words: Vec<&str> = path.split('/').filter(|w| !w.is_empty()).collect();
+        let accept = parts
+            .headers
+            .get(header::ACCEPT)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
+        let aggregated = discovery::wants_aggregated(accept);
+        let mut accepted = respond::accepted(&parts.headers, query).unwrap_or(Accepted::json());
+        accepted.form = respond::Form::Object;
+        let json = |value: Value| Ok(respond::json(200, &value, accepted));
+        match words.as_slice() {
+            [] => json(json!({"paths": [
+                "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics",
+                "/openapi/v2", "/openapi/v3", "/readyz", "/version"]})),
+            ["healthz" | "livez" | "readyz", ..] => self.health(),
+            ["version"] => json(documents::version()),
+            ["metrics"] => Ok(respond::text(
+                200,
+                self.metrics.text(self.store.revision().0),
+            )),
+            ["api" | "apis"] if aggregated => {
+                let mut response = respond::json(
+                    200,
+                    &discovery::aggregated(path.starts_with("/api") && !path.starts_with("/apis")),
+                    accepted,
+                );
+                response.headers_mut().insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static(discovery::AGGREGATED_TYPE),
+                );
+                Ok(response)
+            }
+            ["api"] => json(discovery::versions()),
+            ["apis"] => json(discovery::group_list()),
+            ["api", version] => {
+                json(discovery::resources("", version).ok_or_else(Status::no_such_path)?)
+            }
+            ["apis", group] => json(discovery::group(group).ok_or_else(Status::no_such_path)?),
+            ["apis", group, version] => {
+                json(discovery::resources(group, version).ok_or_else(Status::no_such_path)?)
+            }
+            ["openapi", ..] => documents::openapi(path, accept, query, accepted),
+            _ => Err(Status::no_such_path()),
+        }
+    }
+
+    fn health(&self) -> Answer {
+        // A store that can't read can't serve; it answers from memory.
+        let probe = store::Range::key("/registry/core/namespaces/default");
+        match self.store.range(&probe) {
+            Ok(_) => Ok(respond::text(200, "ok")),
+            Err(e) => Ok(respond::text(500, format!("[-]store failed: {e}\n"))),
+        }
+    }
+}
+
+/// Watches and streams last; they are bounded by connections instead.
+fn is_long(route: &ResourceRoute) -> bool {
+    route.verb == "watch"
+        || matches!(
+            route.subresource.as_str(),
+            "log" | "exec" | "attach" | "portforward"
+        )
+}
+
+struct Inflight<'a>(&'a std::sync::atomic::AtomicU64);
+
+impl<'a> Inflight<'a> {
+    fn enter(count: &'a std::sync::atomic::AtomicU64) -> Result<Inflight<'a>, Status> {
+        let guard = Inflight(count);
+        if count.fetch_add(1, Ordering::Relaxed) >= MAX_INFLIGHT {
+            return Err(Status::too_many_requests(
+                "too many requests, please try again later",
+                1,
+            ));
+        }
+        Ok(guard)
+    }
+}
+
+impl Drop for Inflight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
