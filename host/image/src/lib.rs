@@ -15,6 +15,7 @@ mod config;
 mod convert;
 mod credentials;
 mod digest;
+mod erofs;
 mod error;
 mod image;
 mod images;
@@ -23,8 +24,13 @@ mod pull;
 mod reference;
 mod registry;
 mod store;
+mod tar;
+#[cfg(test)]
+mod testing;
+mod tree;
 
 pub use config::{CaBundle, Config, ConfigError, Limits, Proxy, Registry, Timeouts};
+pub use convert::convert_child;
 pub use credentials::{Credentials, Keyring, SecretError, SecretFormat};
 pub use digest::{Digest, DigestError};
 pub use error::{Kind, PullError, Step};

@@ -295,7 +295,8 @@ mod tests {
 
     #[test]
     fn bad_references_say_what_is_wrong() {
-        let table: &[(&str, fn(&ReferenceError) -> bool)] = &[
+        type Expected = fn(&ReferenceError) -> bool;
+        let table: &[(&str, Expected)] = &[
             ("", |e| matches!(e, ReferenceError::Empty)),
             ("docker.io/", |e| matches!(e, ReferenceError::Empty)),
             (

@@ -14,13 +14,17 @@
 //! the output's descriptor, one byte with a descriptor for each layer, lowest
 //! first; back comes the outcome as JSON.
 
+mod child;
+mod layer;
 mod parent;
+mod run;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Limits;
 use crate::digest::Digest;
 use crate::error::Kind;
+pub use child::convert_child;
 pub(crate) use parent::{Converter, Job, Layer};
 
 /// Neither side sends longer ones.
@@ -60,3 +64,20 @@ impl From<Cause> for Kind {
         }
     }
 }
+
+/// A conversion in this process, for tests.
+#[cfg(test)]
+pub(crate) fn convert_here(
+    diff_ids: Vec<Digest>,
+    limits: Limits,
+    layers: &[std::fs::File],
+    output: &std::fs::File,
+) -> Result<(), String> {
+    match run::run(&Request { diff_ids, limits }, layers, output) {
+        Outcome::Done { .. } => Ok(()),
+        Outcome::Failed { message, .. } => Err(message),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,13 @@ impl Header {
             block
                 .iter()
                 .enumerate()
-                .map(|(i, b)| if (148..156).contains(&i) { 32 } else { value(*b) })
+                .map(|(i, b)| {
+                    if (148..156).contains(&i) {
+                        32
+                    } else {
+                        value(*b)
+                    }
+                })
                 .sum()
         };
         let unsigned = as_sum(&|b| i64::from(b));
@@ -57,7 +63,10 @@ impl Header {
             })
         };
         let kind = match self.kind() {
-            b'0' | 0 | b'7' | b'S' => Kind::File(Data { size: 0, extents: Vec::new() }),
+            b'0' | 0 | b'7' | b'S' => Kind::File(Data {
+                size: 0,
+                extents: Vec::new(),
+            }),
             b'1' => Kind::HardLink(link()),
             b'2' => Kind::Symlink(link()),
             b'3' => Kind::Char(device()?),
@@ -65,7 +74,10 @@ impl Header {
             b'5' => Kind::Directory,
             b'6' => Kind::Fifo,
             // POSIX: an unknown type is treated as a file.
-            _ => Kind::File(Data { size: 0, extents: Vec::new() }),
+            _ => Kind::File(Data {
+                size: 0,
+                extents: Vec::new(),
+            }),
         };
         let mode = number(&b[100..108])?;
         Ok(Entry {

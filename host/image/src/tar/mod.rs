@@ -229,16 +229,33 @@ impl<R: Read> Reader<R> {
             self.end_data_at(stored)?;
             map
         } else if pax.sparse.is_version_1() {
-            let size = pax.sparse.size.ok_or_else(|| self.bad("sparse file without size"))?;
+            let size = pax
+                .sparse
+                .size
+                .ok_or_else(|| self.bad("sparse file without size"))?;
             (size, self.data_sparse_map()?)
         } else if let Some(map) = pax.sparse.map().map_err(|what| self.bad(what))? {
-            let size = pax.sparse.size.ok_or_else(|| self.bad("sparse file without size"))?;
+            let size = pax
+                .sparse
+                .size
+                .ok_or_else(|| self.bad("sparse file without size"))?;
             (size, map)
         } else {
             let length = stored;
-            let extent = Extent { file: 0, stream: self.position, length };
-            let extents = if length == 0 { Vec::new() } else { vec![extent] };
-            return Ok(Data { size: length, extents });
+            let extent = Extent {
+                file: 0,
+                stream: self.position,
+                length,
+            };
+            let extents = if length == 0 {
+                Vec::new()
+            } else {
+                vec![extent]
+            };
+            return Ok(Data {
+                size: length,
+                extents,
+            });
         };
         let padded_end = self.next;
         let end = match pax.sparse.is_version_1() {
@@ -251,13 +268,13 @@ impl<R: Read> Reader<R> {
 
     fn old_sparse_map(&mut self, header: &Header) -> Result<(u64, Vec<sparse::Span>), TarError> {
         let bad = |at, what| TarError::Header { at, what };
-        let (size, mut map, mut more) = sparse::old_header(header.bytes())
-            .map_err(|what| bad(self.position, what))?;
+        let (size, mut map, mut more) =
+            sparse::old_header(header.bytes()).map_err(|what| bad(self.position, what))?;
         while more {
             let mut block = [0; BLOCK];
             self.fill(&mut block)?;
-            more = sparse::old_extension(&block, &mut map)
-                .map_err(|what| bad(self.position, what))?;
+            more =
+                sparse::old_extension(&block, &mut map).map_err(|what| bad(self.position, what))?;
         }
         Ok((size, map))
     }

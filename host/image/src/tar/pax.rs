@@ -98,9 +98,7 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
         return None;
     }
     text.iter().try_fold(0_u64, |value, digit| match digit {
-        b'0'..=b'9' => value
-            .checked_mul(10)?
-            .checked_add(u64::from(digit - b'0')),
+        b'0'..=b'9' => value.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
         _ => None,
     })
 }

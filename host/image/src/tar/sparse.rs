@@ -73,7 +73,10 @@ fn pairs(numbers: &[u64]) -> Vec<Span> {
     let (pairs, _) = numbers.as_chunks::<2>();
     pairs
         .iter()
-        .map(|[offset, length]| Span { offset: *offset, length: *length })
+        .map(|[offset, length]| Span {
+            offset: *offset,
+            length: *length,
+        })
         .collect()
 }
 
