@@ -22,6 +22,8 @@
 
 mod frame;
 mod pod;
+#[cfg(test)]
+mod tests;
 
 pub use frame::{Channel, FrameError, HEADER_LEN, Header};
 pub use pod::{Container, Exec, FileEntry, Hook, Limits, Pod, Rlimit, SecurityContext, User};
@@ -237,6 +239,9 @@ pub enum Stream {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Log {
+    /// Guest to host, first: the offset of the first byte that follows; more
+    /// than what was asked for if that part is acknowledged and gone.
+    From { offset: u64 },
     /// Guest to host, before data frames: when the next frame was read.
     At { realtime_ns: u64 },
     /// Host to guest: everything below this offset is safe.

@@ -1,0 +1,100 @@
+//! Control: commands in, answers and news out.
+//!
+//! Commands of one connection are carried out one after another; what takes
+//! long (stopping, powering off) is answered when it has begun. Answers and
+//! news share one bounded queue, so a host that does not read is not read from.
+
+use super::{opened, shut};
+use crate::errors::{failed, invalid, refuse};
+use crate::guest::Guest;
+use crate::wire::{self, WireError};
+use guest_protocol::{Action, Answer, Command, Event, Pod, Refusal, RefusalKind};
+use nix::mount::{MsFlags, mount};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) fn serve(guest: &Arc<Guest>, mut stream: UnixStream) -> Result<(), WireError> {
+    opened(&mut stream)?;
+    let Some((events, queue)) = guest.subscribe(stream.try_clone()?) else {
+        return Ok(());
+    };
+    let mut writer = stream.try_clone()?;
+    super::thread("events", move || {
+        for event in queue {
+            if wire::write_json(&mut writer, &event).is_err() {
+                break;
+            }
+        }
+        shut(&writer);
+    });
+    let result = commands(guest, &mut stream, |event| events.send(event).is_ok());
+    shut(&stream);
+    result
+}
+
+fn commands(
+    guest: &Arc<Guest>,
+    stream: &mut UnixStream,
+    answer: impl Fn(Event) -> bool,
+) -> Result<(), WireError> {
+    while let Some(frame) = wire::read(stream)? {
+        let Command { id, action } = frame.json()?;
+        let result = carry_out(guest, action);
+        if !answer(Event::Answer { id, result }) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn carry_out(guest: &Arc<Guest>, action: Action) -> Result<Answer, Refusal> {
+    match action {
+        Action::SetUp(pod) => set_up(guest, *pod)?,
+        Action::Start(container) => crate::launch::start(guest, *container)?,
+        Action::Stop {
+            container,
+            grace_ms,
+        } => {
+            // A container that does not run is stopped.
+            if let Some(attempt) = guest.running(&container) {
+                crate::stop::stop(guest, attempt, Duration::from_millis(grace_ms));
+            }
+        }
+        Action::Remove { container, attempt } => {
+            if !guest.remove(&container, attempt) {
+                let message = format!("container {container:?} is running");
+                return Err(refuse(RefusalKind::Conflict, message));
+            }
+        }
+        Action::Stats => return Ok(Answer::Stats(crate::stats::collect(guest))),
+        Action::PowerOff { grace_ms } => {
+            crate::power::begin(guest, Duration::from_millis(grace_ms));
+        }
+    }
+    Ok(Answer::Done)
+}
+
+fn set_up(guest: &Guest, pod: Pod) -> Result<(), Refusal> {
+    // Held against a second set-up and against starts.
+    let _starting = guest.starting.lock();
+    if let Some(before) = guest.pod() {
+        if before == pod {
+            return Ok(());
+        }
+        let message = "the pod is set up otherwise";
+        return Err(refuse(RefusalKind::Conflict, message));
+    }
+    if pod.hostname.len() > 64 {
+        return Err(invalid("hostname: more than 64 bytes"));
+    }
+    let shm = guest.place.run.join("shm");
+    let size = pod.shm_size.max(4096);
+    let options = format!("mode=1777,size={size}");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let tmpfs = Some("tmpfs");
+    mount(tmpfs, &shm, tmpfs, flags, Some(options.as_str())).map_err(failed("shm"))?;
+    nix::unistd::sethostname(&pod.hostname).map_err(failed("hostname"))?;
+    guest.set_pod(pod);
+    Ok(())
+}

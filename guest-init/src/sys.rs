@@ -1,0 +1,49 @@
+//! The system calls that neither std, rustix nor nix offer safely.
+#![expect(
+    unsafe_code,
+    reason = "three calls without a safe wrapper; the only such module of this crate"
+)]
+
+use rustix::io::Errno;
+use rustix::ioctl::{self, NoArg, Opcode, Setter, opcode};
+use std::os::fd::AsFd;
+
+/// `struct rand_pool_info` of linux/random.h with a buffer of 32 bytes.
+#[repr(C)]
+struct PoolInfo {
+    entropy_count: i32,
+    buf_size: i32,
+    buf: [u8; 32],
+}
+
+const RNDADDENTROPY: Opcode = opcode::write::<[i32; 2]>(b'R', 3);
+const RNDRESEEDCRNG: Opcode = opcode::none(b'R', 7);
+
+/// Mixes 32 secret random bytes into the pool and credits them.
+pub(crate) fn add_entropy(random: impl AsFd, seed: [u8; 32]) -> Result<(), Errno> {
+    let info = PoolInfo {
+        entropy_count: 256,
+        buf_size: 32,
+        buf: seed,
+    };
+    // SAFETY: RNDADDENTROPY reads a rand_pool_info whose buffer is as long as
+    // buf_size says, which is PoolInfo's layout.
+    let request = unsafe { Setter::<RNDADDENTROPY, PoolInfo>::new(info) };
+    // SAFETY: the kernel only reads the request, see above.
+    unsafe { ioctl::ioctl(random, request) }
+}
+
+/// Makes the generator use what was mixed in, now.
+pub(crate) fn reseed(random: impl AsFd) -> Result<(), Errno> {
+    // SAFETY: RNDRESEEDCRNG takes no argument.
+    let request = unsafe { NoArg::<RNDRESEEDCRNG>::new() };
+    // SAFETY: as above; nothing is passed.
+    unsafe { ioctl::ioctl(random, request) }
+}
+
+/// Gives SIGPIPE its default action back, which Rust's runtime took away.
+pub(crate) fn default_sigpipe() -> Result<(), nix::Error> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: SIG_DFL runs no code of ours.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(drop)
+}
