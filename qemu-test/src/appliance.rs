@@ -15,12 +15,15 @@ use crate::credentials::Credentials;
 use crate::images::{self, Recipe};
 use crate::kubectl::{Kubectl, Said};
 use crate::machine::{Disk, Image, Machine, Plan};
+use crate::pod::Pod;
 use crate::process::{Bond, free_port};
 use crate::registry::Registry;
 use crate::wait::{self, Seen};
 
 /// Kernel entry to API under TCG, on a machine that does other things, too.
 pub const BOOT: Duration = Duration::from_secs(120);
+/// From created to running or ended, image pull included.
+pub const POD: Duration = Duration::from_secs(90);
 pub const NODE: &str = "lab";
 const GIB: u64 = 1 << 30;
 
@@ -68,7 +71,7 @@ impl Appliance {
         let config = config::machine_config(&Options {
             node: NODE,
             credentials: &credentials,
-            plain_http: vec![registry.host()],
+            registry: &registry.host(),
             disks: !matches!(setup.storage, Storage::Live),
         })?;
         let plan = Plan {
@@ -155,6 +158,39 @@ impl Appliance {
         format!("console:\n{}", command::tail(&self.machine.console(), 60))
     }
 
+    /// Creates a pod.
+    pub fn create(&self, pod: &Pod) -> Result<()> {
+        let manifest = pod.manifest();
+        self.kubectl.run_with(&["create", "-f", "-"], &manifest)?;
+        Ok(())
+    }
+
+    /// Deletes a pod and waits for it to be gone.
+    pub fn delete(&self, pod: &str) -> Result<()> {
+        self.kubectl.run(&["delete", "pod", pod, "--timeout=60s"])?;
+        Ok(())
+    }
+
+    /// Waits for `status.phase`.
+    pub fn until_phase(&self, pod: &str, phase: &str) -> Result<()> {
+        let what = format!("pod {pod} {phase}");
+        self.kubectl.until(&what, &["pod", pod], POD, |pod| {
+            (pod["status"]["phase"] == phase).then_some(())
+        })
+    }
+
+    /// Waits for an event of an object by reason, and gives its message.
+    pub fn until_event(&self, name: &str, reason: &str) -> Result<String> {
+        let what = format!("event {reason} of {name}");
+        self.kubectl.until(&what, &["events"], POD, |events| {
+            let all = events["items"].as_array()?;
+            let found = all.iter().find(|event| {
+                event["involvedObject"]["name"] == name && event["reason"] == reason
+            })?;
+            found["message"].as_str().map(str::to_owned)
+        })
+    }
+
     /// Everything that tells why something failed.
     pub fn evidence(&mut self) -> String {
         let mut text = self.console_tail();
@@ -194,6 +230,8 @@ pub fn registry(recipes: &[Recipe], directory: &Path, bond: Bond) -> Result<Regi
     for recipe in recipes {
         let image = images::build(&cache, recipe)?;
         registry.push(&image, &format!("{}:latest", recipe.name))?;
+        // Where a mirror of the public hub has a short name.
+        registry.push(&image, &format!("library/{}:latest", recipe.name))?;
     }
     Ok(registry)
 }

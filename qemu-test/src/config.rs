@@ -1,7 +1,7 @@
 //! The machine config that the lab hands to the appliance.
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::credentials::Credentials;
 
@@ -9,29 +9,38 @@ use crate::credentials::Credentials;
 pub struct Options<'a> {
     pub node: &'a str,
     pub credentials: &'a Credentials,
-    /// Hosts of registries that speak plain HTTP.
-    pub plain_http: Vec<String>,
-    /// Whether empty disks are formatted; false for a machine without disks.
+    /// The lab's registry, which speaks plain HTTP.
+    pub registry: &'a str,
+    /// Whether there are disks, to be formatted when empty.
     pub disks: bool,
 }
 
 /// YAML, as examples/machine.yaml describes it.
 pub fn machine_config(options: &Options<'_>) -> Result<String> {
-    let mut document = json!({
-        "apiVersion": "atoll.internal/v1",
+    let disk = |serial: &str| {
+        if options.disks {
+            json!({ "serial": serial, "format": true })
+        } else {
+            json!({ "memory": true })
+        }
+    };
+    let document = json!({
+        "apiVersion": "atoll.internal/v1alpha1",
         "kind": "MachineConfig",
         "node": { "name": options.node },
         "api": {
-            "certificateAuthority": {
+            "names": ["127.0.0.1", "localhost"],
+            "ca": {
                 "certificate": options.credentials.ca_certificate,
                 "key": options.credentials.ca_key,
             },
-            "subjectAltNames": ["127.0.0.1", "localhost"],
         },
-        "images": { "plainHttp": options.plain_http },
+        "storage": { "state": disk("atoll-state"), "data": disk("atoll-data") },
+        "images": { "registries": {
+            options.registry: { "plainHttp": true },
+            // Short names, too, come from the lab.
+            "docker.io": { "mirrors": [format!("http://{}", options.registry)] },
+        }},
     });
-    if options.disks {
-        document["disks"] = Value::Null;
-    }
     Ok(serde_yaml::to_string(&document)?)
 }

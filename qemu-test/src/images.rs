@@ -2,7 +2,7 @@
 //!
 //! | image | what |
 //! | --- | --- |
-//! | `tools` | busybox, static, with its applets as links |
+//! | `busybox` | static, with its applets as links |
 //! | `nginx` | serves `PAGE` on port 80, logs to stdout |
 //! | `redis` | redis-server on 6379 |
 //! | `python` | the interpreter with its standard library |
@@ -85,9 +85,9 @@ pub struct Recipe {
 pub const ALL: &[Recipe] = &[TOOLS, NGINX_IMAGE, REDIS, PYTHON];
 
 pub const TOOLS: Recipe = Recipe {
-    name: "tools",
+    name: "busybox",
     packages: &[],
-    files: &[("etc/motd", "tools\n")],
+    files: &[("etc/motd", "busybox\n")],
     command: &["/bin/sh"],
 };
 pub const NGINX_IMAGE: Recipe = Recipe {

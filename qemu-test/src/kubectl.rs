@@ -86,6 +86,13 @@ impl Kubectl {
         command
     }
 
+    /// The program and its fixed arguments, for a shell.
+    #[must_use]
+    pub fn shell_words(&self) -> String {
+        let (program, config) = (self.program.display(), self.kubeconfig.display());
+        format!("'{program}' --kubeconfig '{config}'")
+    }
+
     /// Runs to the end, whatever the exit status.
     pub fn say(&self, arguments: &[&str]) -> Result<Said> {
         self.say_with(arguments, "")

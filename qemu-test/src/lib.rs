@@ -19,6 +19,7 @@ pub mod line_socket;
 pub mod machine;
 pub mod nbd;
 pub mod oci;
+pub mod pod;
 pub mod process;
 pub mod qmp;
 pub mod registry;

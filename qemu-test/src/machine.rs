@@ -119,7 +119,7 @@ impl Machine {
 }
 
 /// Hardware virtualization if the processor shows it; /dev/kvm alone proves nothing.
-fn accelerator() -> &'static [&'static str] {
+fn accelerator() -> &'static str {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = info
         .lines()
@@ -129,9 +129,9 @@ fn accelerator() -> &'static [&'static str] {
         .split_whitespace()
         .any(|flag| matches!(flag, "vmx" | "svm"));
     if virtualizes && Path::new("/dev/kvm").exists() {
-        &["-accel", "kvm", "-cpu", "host"]
+        "-accel kvm -cpu host"
     } else {
-        &["-accel", "tcg,thread=multi", "-cpu", "max,+svm"]
+        "-accel tcg,thread=multi -cpu max,+svm"
     }
 }
 
@@ -139,65 +139,48 @@ fn arguments(plan: &Plan) -> Result<Vec<String>> {
     let image = &plan.image;
     let mut command_line = fs::read_to_string(image.file("cmdline")?)?;
     let mut initramfs = image.file("initramfs.zst")?;
+    let mut all = Vec::new();
+    let mut add = |words: &str| all.extend(words.split_whitespace().map(str::to_owned));
+    add("-name atoll -machine q35 -nodefaults -no-user-config -display none -no-reboot");
+    add(&format!("-smp 2 -m {} {}", plan.memory_mib, accelerator()));
+    add("-fw_cfg name=opt/atoll/config,file=config.yaml");
+    add(&format!("-qmp unix:{},server=on,wait=off", Qmp::SOCKET));
+    let (console, log) = (Machine::CONSOLE, Machine::LOG);
+    add(&format!(
+        "-chardev socket,id=console,path={console},server=on,wait=off,logfile={log},logappend=on"
+    ));
+    add("-serial chardev:console -device virtio-net-pci,netdev=net");
+    add(&format!(
+        "-netdev user,id=net,hostfwd=tcp:127.0.0.1:{}-:6443",
+        plan.api_port
+    ));
+    add("-object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng");
+    for disk in &plan.disks {
+        let (serial, drive) = drive(&plan.directory, disk)?;
+        add(&format!(
+            "-drive {drive} -device virtio-blk-pci,drive={serial},serial={serial}"
+        ));
+    }
     if plan.agent {
+        let (socket, name) = (Agent::SOCKET, test_agent::PORT);
+        add(&format!(
+            "-chardev socket,id=agent,path={socket},server=on,wait=off"
+        ));
+        add("-device virtio-serial-pci");
+        add(&format!("-device virtserialport,chardev=agent,name={name}"));
         command_line.push_str(" atoll.test=1");
         let mut bytes = fs::read(&initramfs)?;
         bytes.extend(fs::read(image.file("test-agent.cpio")?)?);
         initramfs = plan.directory.join("initramfs");
         fs::write(&initramfs, bytes)?;
     }
-    let mut all: Vec<String> = Vec::new();
-    let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
-    add(&[
-        "-name",
-        "atoll",
-        "-machine",
-        "q35",
-        "-nodefaults",
-        "-no-user-config",
-    ]);
-    add(&["-display", "none", "-no-reboot", "-smp", "2"]);
-    add(accelerator());
-    add(&["-m", &plan.memory_mib.to_string()]);
-    add(&["-kernel", &image.file("vmlinuz")?.to_string_lossy()]);
-    add(&[
-        "-initrd",
-        &initramfs.to_string_lossy(),
-        "-append",
-        &command_line,
-    ]);
-    add(&["-fw_cfg", "name=opt/atoll/config,file=config.yaml"]);
-    add(&["-qmp", &format!("unix:{},server=on,wait=off", Qmp::SOCKET)]);
-    add(&[
-        "-chardev",
-        &format!(
-            "socket,id=console,path={},server=on,wait=off,logfile={},logappend=on",
-            Machine::CONSOLE,
-            Machine::LOG
-        ),
-        "-serial",
-        "chardev:console",
-    ]);
-    let forward = format!("user,id=net,hostfwd=tcp:127.0.0.1:{}-:6443", plan.api_port);
-    add(&["-netdev", &forward, "-device", "virtio-net-pci,netdev=net"]);
-    add(&["-object", "rng-random,id=rng,filename=/dev/urandom"]);
-    add(&["-device", "virtio-rng-pci,rng=rng"]);
-    if plan.agent {
-        let socket = format!("socket,id=agent,path={},server=on,wait=off", Agent::SOCKET);
-        let port = format!("virtserialport,chardev=agent,name={}", test_agent::PORT);
-        add(&[
-            "-device",
-            "virtio-serial-pci",
-            "-chardev",
-            &socket,
-            "-device",
-            &port,
-        ]);
-    }
-    for disk in &plan.disks {
-        let (serial, drive) = drive(&plan.directory, disk)?;
-        add(&["-drive", &drive, "-device"]);
-        add(&[&format!("virtio-blk-pci,drive={serial},serial={serial}")]);
+    // These may hold spaces.
+    for (option, value) in [
+        ("-kernel", image.file("vmlinuz")?.display().to_string()),
+        ("-initrd", initramfs.display().to_string()),
+        ("-append", command_line),
+    ] {
+        all.extend([option.to_owned(), value]);
     }
     Ok(all)
 }

@@ -36,7 +36,7 @@ enum Action {
     Run {
         #[arg(long, default_value = "out/image")]
         image: PathBuf,
-        /// The pod to apply; IMAGE in it becomes the registry's nginx.
+        /// A pod named nginx.
         #[arg(long, default_value = "examples/pod-nginx.yaml")]
         pod: PathBuf,
     },
@@ -78,7 +78,7 @@ fn run(lab: &Path, image: PathBuf, pod: &Path) -> Result<()> {
         image: &Image(image),
         directory: directory.clone(),
         storage: Storage::Files,
-        images: &[images::NGINX_IMAGE],
+        images: &[images::NGINX_IMAGE, images::TOOLS],
         memory_mib: 2048,
         agent: false,
         bond: Bond::Loose,
@@ -104,7 +104,6 @@ fn run(lab: &Path, image: PathBuf, pod: &Path) -> Result<()> {
 /// Applies the pod, waits for it to run and fetches its page.
 fn demonstrate(appliance: &mut Appliance, pod: &Path) -> Result<()> {
     let manifest = fs::read_to_string(pod).with_context(|| pod.display().to_string())?;
-    let manifest = manifest.replace("IMAGE", &appliance.image("nginx"));
     let began = Instant::now();
     appliance.kubectl.apply(&manifest)?;
     say("waiting for the pod");

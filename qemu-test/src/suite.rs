@@ -1,7 +1,9 @@
 //! Scenarios that share a machine: run one after the other, each timed, and
 //! when one fails, everything is printed that tells why.
 
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -17,6 +19,16 @@ pub type Scenario = (&'static str, fn(&mut Appliance) -> Result<()>);
 #[must_use]
 pub fn image() -> Option<Image> {
     std::env::var_os("ATOLL_IMAGE").map(|path| Image(path.into()))
+}
+
+/// A new directory for a suite's machine; what an earlier run left is removed.
+pub fn directory(suite: &str) -> Result<PathBuf> {
+    let place = std::env::temp_dir().join(format!("atoll-{suite}"));
+    if place.exists() {
+        fs::remove_dir_all(&place)?;
+    }
+    fs::create_dir_all(&place)?;
+    Ok(place)
 }
 
 /// Boots what `boot` makes and runs the scenarios whose name holds an argument

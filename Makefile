@@ -1,0 +1,69 @@
+# Everything that is done with Atoll, from a fresh Debian 12 or 13 with Rust.
+# `make help` lists the targets; image-build and qemu-test do the work.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+TARGET := x86_64-unknown-linux-gnu
+BUILD := target/$(TARGET)/ci
+export RUST_BACKTRACE := 0
+
+# Each part of the tests, with its time in the closing summary.
+PART = @qemu-test/part
+
+.PHONY: help run console stop test test-fast soak image setup clean
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: setup image $(BUILD)/atoll-lab ## Boot the appliance in QEMU, run nginx in it, leave it running
+	@$(BUILD)/atoll-lab run
+
+console: $(BUILD)/atoll-lab ## Follow the console of the running appliance
+	@$(BUILD)/atoll-lab console
+
+stop: $(BUILD)/atoll-lab ## Power the appliance off
+	@$(BUILD)/atoll-lab stop
+
+image: setup ## The image for users, in out/image
+	@$(BUILD)/image-build all --profile image
+
+setup: ## Install what is missing from the distribution
+	@image-build/bootstrap
+	@cargo build --quiet --profile ci -p image-build
+	@$(BUILD)/image-build setup
+
+.PHONY: $(BUILD)/atoll-lab
+$(BUILD)/atoll-lab:
+	@cargo build --quiet --profile ci -p qemu-test --bin atoll-lab
+
+test: setup ## Everything: conventions, unit tests, image, boots
+	@rm -f out/parts
+	$(PART) "fast tests" $(MAKE) --no-print-directory fast
+	$(PART) "image" $(BUILD)/image-build all --profile ci
+	$(PART) "reproducible image" $(BUILD)/image-build verify --profile ci
+	$(PART) "boot tests" env ATOLL_IMAGE=$(CURDIR)/out/ci \
+		cargo test --profile ci -p qemu-test --test '*' -- --color never
+	@qemu-test/summary
+
+test-fast: setup ## What needs no boot
+	@rm -f out/parts
+	$(PART) "fast tests" $(MAKE) --no-print-directory fast
+	@qemu-test/summary
+
+.PHONY: fast
+fast:
+	$(PART) "format" cargo fmt --all --check
+	$(PART) "lints" cargo clippy --quiet --workspace --all-targets --profile ci -- -D warnings
+	$(PART) "unit tests" cargo test --quiet --workspace --profile ci
+
+soak: setup ## Long counts: power cuts, loops, fuzzing
+	@rm -f out/parts
+	$(PART) "image" $(BUILD)/image-build all --profile ci
+	$(PART) "power cuts" env ATOLL_IMAGE=$(CURDIR)/out/ci ATOLL_POWER_CUTS=50 \
+		cargo test --profile ci -p qemu-test --test power
+	@qemu-test/summary
+
+clean: ## Remove build results; the cache in ~/.cache/atoll stays
+	@cargo clean --quiet
+	@rm -rf out

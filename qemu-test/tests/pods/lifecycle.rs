@@ -1,0 +1,187 @@
+//! From created to running, ended, restarted.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use qemu_test::appliance::{Appliance, POD};
+use qemu_test::http;
+use qemu_test::images::PAGE;
+use qemu_test::pod::Pod;
+use qemu_test::process::free_port;
+use qemu_test::wait::{self, Seen};
+use serde_json::Value;
+
+fn example(name: &str) -> Result<String> {
+    let path = format!("{}/../examples/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    fs::read_to_string(&path).context(path)
+}
+
+/// Waits for what a container's status says at `pointer`.
+fn until_container(
+    appliance: &Appliance,
+    pod: &str,
+    pointer: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Result<Value> {
+    let what = format!("{pointer} of {pod}");
+    appliance.kubectl.until(&what, &["pod", pod], POD, |pod| {
+        let value = pod["status"]["containerStatuses"][0].pointer(pointer)?;
+        wanted(value).then(|| value.clone())
+    })
+}
+
+pub(crate) fn nginx_serves_its_page(appliance: &mut Appliance) -> Result<()> {
+    let kubectl = &appliance.kubectl;
+    kubectl.apply(&example("pod-nginx")?)?;
+    kubectl.run(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod/nginx",
+        "--timeout=90s",
+    ])?;
+    let port = free_port()?;
+    let mut forward = kubectl.start(&["port-forward", "pod/nginx", &format!("{port}:80")])?;
+    forward.until("port-forward", POD, |said| {
+        said.contains("Forwarding from").then_some(())
+    })?;
+    // Two, since one connection's end must not be the forward's.
+    for _ in 0..2 {
+        let page = wait::until("the page", POD, || {
+            Ok(match http::get(port, "/") {
+                Ok(page) => Seen::Done(page),
+                Err(error) => Seen::NotYet(format!("{error:#}; {}", forward.output())),
+            })
+        })?;
+        ensure!(page == PAGE, "another page: {page:?}");
+    }
+    let log = kubectl.run(&["logs", "nginx"])?;
+    ensure!(
+        log.contains("GET / HTTP/1.1"),
+        "no request in the log: {log:?}"
+    );
+    Ok(())
+}
+
+pub(crate) fn phases_are_watched(appliance: &mut Appliance) -> Result<()> {
+    let kubectl = &appliance.kubectl;
+    let mut watch = kubectl.start(&["get", "pods", "--watch"])?;
+    kubectl.apply(&example("pod-job")?)?;
+    let seen = watch.until("Completed", POD, |said| {
+        let all: Vec<String> = said
+            .lines()
+            .filter(|line| line.starts_with("job "))
+            .filter_map(|line| line.split_whitespace().nth(2).map(str::to_owned))
+            .collect();
+        (all.last().map(String::as_str) == Some("Completed")).then_some(all)
+    })?;
+    let mut phases = seen;
+    phases.dedup();
+    let wanted = ["Pending", "ContainerCreating", "Running", "Completed"];
+    ensure!(phases == wanted, "phases {phases:?}, wanted {wanted:?}");
+    let log = kubectl.run(&["logs", "job"])?;
+    ensure!(log == "begun\ndone\n", "log {log:?}");
+    appliance.delete("job")
+}
+
+pub(crate) fn containers_share_the_network(appliance: &mut Appliance) -> Result<()> {
+    appliance.kubectl.apply(&example("pod-two")?)?;
+    appliance.until_phase("two", "Running")?;
+    wait::until_equal(
+        "what the client got",
+        POD,
+        &"from the server\n".to_owned(),
+        || {
+            appliance
+                .kubectl
+                .run(&["logs", "two", "-c", "client", "--tail=1"])
+        },
+    )?;
+    let said = appliance
+        .kubectl
+        .say(&["exec", "two", "-c", "client", "--", "ls", "/www"])?;
+    ensure!(said.code() == Some(1), "the file systems are one: {said:?}");
+    let ready = appliance
+        .kubectl
+        .run(&["get", "pod", "two", "--no-headers"])?;
+    ensure!(ready.contains("2/2"), "not 2/2: {ready}");
+    appliance.delete("two")
+}
+
+pub(crate) fn restart_policies(appliance: &mut Appliance) -> Result<()> {
+    for (name, policy, script, phase, code) in [
+        ("never-bad", "Never", "exit 3", "Failed", 3),
+        ("never-good", "Never", "exit 0", "Succeeded", 0),
+        ("failure-good", "OnFailure", "exit 0", "Succeeded", 0),
+        ("never-signal", "Never", "kill -9 $$", "Failed", 137),
+    ] {
+        appliance.create(&Pod::script(name, script).restart(policy))?;
+        appliance.until_phase(name, phase)?;
+        until_container(appliance, name, "/state/terminated/exitCode", |seen| {
+            *seen == code
+        })?;
+        until_container(appliance, name, "/restartCount", |count| *count == 0)?;
+        appliance.delete(name)?;
+    }
+    for (name, policy, script) in [
+        ("always-good", "Always", "exit 0"),
+        ("failure-bad", "OnFailure", "exit 4"),
+    ] {
+        appliance.create(&Pod::script(name, script).restart(policy))?;
+        until_container(appliance, name, "/restartCount", |count| {
+            count.as_u64().is_some_and(|count| count >= 1)
+        })?;
+        appliance.delete(name)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn back_off_and_previous_logs(appliance: &mut Appliance) -> Result<()> {
+    let script = "echo run $(cat /proc/sys/kernel/random/uuid); exit 1";
+    appliance.create(&Pod::script("crash", script).restart("Always"))?;
+    until_container(appliance, "crash", "/state/waiting/reason", |reason| {
+        reason == "CrashLoopBackOff"
+    })?;
+    let message = appliance.until_event("crash", "BackOff")?;
+    ensure!(
+        message.contains("Back-off restarting failed container"),
+        "{message}"
+    );
+    until_container(appliance, "crash", "/restartCount", |count| {
+        count.as_u64().is_some_and(|count| count >= 1)
+    })?;
+    let previous = appliance.kubectl.run(&["logs", "crash", "--previous"])?;
+    ensure!(
+        previous.starts_with("run ") && previous.lines().count() == 1,
+        "{previous:?}"
+    );
+    appliance.delete("crash")
+}
+
+pub(crate) fn real_programs_run(appliance: &mut Appliance) -> Result<()> {
+    let redis = [
+        "/usr/bin/redis-server",
+        "--protected-mode",
+        "no",
+        "--save",
+        "",
+    ];
+    appliance.create(&Pod::new("redis", "redis", &redis))?;
+    let python = [
+        "/usr/bin/python3",
+        "-c",
+        "import json, hashlib; print(json.dumps(6 * 7))",
+    ];
+    appliance.create(&Pod::new("python", "python", &python))?;
+    appliance.until_phase("python", "Succeeded")?;
+    let log = appliance.kubectl.run(&["logs", "python"])?;
+    ensure!(log == "42\n", "python said {log:?}");
+    appliance.until_phase("redis", "Running")?;
+    wait::until_equal("redis-cli", POD, &"PONG\n".to_owned(), || {
+        Ok(appliance
+            .kubectl
+            .say(&["exec", "redis", "--", "redis-cli", "ping"])?
+            .stdout)
+    })?;
+    appliance.delete("redis")?;
+    appliance.delete("python")
+}

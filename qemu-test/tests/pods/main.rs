@@ -1,0 +1,73 @@
+//! Pods as a user runs them: one boot, many scenarios.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use qemu_test::appliance::{Appliance, Setup, Storage};
+use qemu_test::images;
+use qemu_test::machine::Image;
+use qemu_test::process::Bond;
+use qemu_test::suite::{self, Scenario};
+
+mod jail;
+mod lifecycle;
+mod refusals;
+mod roles;
+mod streams;
+mod verbs;
+
+/// In this order: what comes first is what everything else needs.
+const SCENARIOS: &[Scenario] = &[
+    ("node_has_capacity", verbs::node_has_capacity),
+    ("nginx_serves_its_page", lifecycle::nginx_serves_its_page),
+    (
+        "exec_passes_streams_and_codes",
+        streams::exec_passes_streams_and_codes,
+    ),
+    ("exec_has_a_terminal", streams::exec_has_a_terminal),
+    ("logs_select", streams::logs_select),
+    ("phases_are_watched", lifecycle::phases_are_watched),
+    (
+        "containers_share_the_network",
+        lifecycle::containers_share_the_network,
+    ),
+    ("restart_policies", lifecycle::restart_policies),
+    (
+        "back_off_and_previous_logs",
+        lifecycle::back_off_and_previous_logs,
+    ),
+    ("real_programs_run", lifecycle::real_programs_run),
+    ("verbs_of_kubectl", verbs::verbs_of_kubectl),
+    ("bad_input_is_refused", refusals::bad_input_is_refused),
+    (
+        "images_that_are_not_there",
+        refusals::images_that_are_not_there,
+    ),
+    ("too_large_to_schedule", refusals::too_large_to_schedule),
+    ("vmms_are_jailed", jail::vmms_are_jailed),
+    ("a_killed_vmm_is_replaced", roles::a_killed_vmm_is_replaced),
+    ("killed_roles_come_back", roles::killed_roles_come_back),
+    (
+        "powers_off_and_comes_back",
+        roles::powers_off_and_comes_back,
+    ),
+];
+
+fn main() -> ExitCode {
+    suite::run(boot, SCENARIOS)
+}
+
+fn boot(image: &Image) -> Result<Appliance> {
+    let mut appliance = Appliance::start(&Setup {
+        image,
+        directory: suite::directory("pods")?,
+        storage: Storage::Files,
+        images: images::ALL,
+        memory_mib: 2560,
+        agent: true,
+        bond: Bond::Tied,
+    })?;
+    appliance.until_api()?;
+    appliance.until_node()?;
+    Ok(appliance)
+}
