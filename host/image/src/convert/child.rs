@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::process::Signal;
 use sys::message::{self, Received};
-use sys::seccomp::{self, Call, call, numbers as nr};
+use sys::seccomp::{self, Arg, Call, call, call_when, numbers as nr};
 
 use super::{Cause, MAX_MESSAGE, Outcome, Request, run};
 
@@ -39,9 +39,9 @@ fn serve() -> io::Result<()> {
     sys::jail::confine()?;
     let stdin = io::stdin();
     let socket = stdin.as_fd();
+    seccomp::confine(&[ALLOWED])?;
     let (request, output) = receive_request(&socket)?;
     let layers = receive_layers(&socket, request.diff_ids.len())?;
-    seccomp::confine(&[ALLOWED])?;
     let outcome = run::run(&request, &layers, &output);
     let answer = match serde_json::to_vec(&outcome) {
         Ok(answer) if answer.len() <= MAX_MESSAGE => answer,
@@ -98,6 +98,7 @@ fn receive(socket: &impl rustix::fd::AsFd, buffer: &mut [u8]) -> io::Result<(usi
 /// Everything that reading layers and writing the image needs. No call that
 /// takes a path, makes a descriptor, a process or a thread.
 const ALLOWED: &[Call] = &[
+    call(nr::SYS_recvmsg, "the request and its descriptors"),
     call(nr::SYS_pread64, "layers"),
     call(nr::SYS_pwrite64, "the image"),
     call(nr::SYS_ftruncate, "the image's size"),
@@ -105,6 +106,11 @@ const ALLOWED: &[Call] = &[
     call(nr::SYS_write, "last words on stderr"),
     call(nr::SYS_writev, "last words on stderr"),
     call(nr::SYS_close, "layers and image at the end"),
+    call_when(
+        nr::SYS_fcntl,
+        &[Arg::Is(1, nr::F_GETFD.cast_unsigned())],
+        "std's check before it closes, with debug assertions",
+    ),
     call(nr::SYS_brk, "memory"),
     call(nr::SYS_mmap, "memory"),
     call(nr::SYS_munmap, "memory"),

@@ -117,8 +117,8 @@ impl Converter {
 
     /// The child gets the socket as descriptor 0, nothing as 1, a pipe as 2,
     /// and as 3 the empty directory that becomes its root; whatever else this process has open isn't passed on. As root it is
-    /// given a uid of its own and keeps one capability, to leave the file
-    /// system, which it drops with that.
+    /// given a uid of its own and keeps two capabilities, to leave the file
+    /// system and to drop both from every set.
     fn spawn(&self) -> io::Result<Running> {
         let (socket, theirs) = message::pair()?;
         let (stderr, their_stderr) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -151,7 +151,7 @@ impl Converter {
             credentials: root.then_some(Credentials {
                 uid: self.limits.converter_uid,
                 gid: self.limits.converter_uid,
-                capabilities: CapabilitySet::SYS_CHROOT,
+                capabilities: CapabilitySet::SYS_CHROOT | CapabilitySet::SETPCAP,
             }),
             no_new_privs: true,
         }
