@@ -12,6 +12,7 @@ use image_build::command;
 use crate::agent::Agent;
 use crate::config::{self, Options};
 use crate::credentials::Credentials;
+use crate::faulty::Faulty;
 use crate::images::{self, Recipe};
 use crate::kubectl::{Kubectl, Said};
 use crate::machine::{Disk, Image, Machine, Plan};
@@ -53,6 +54,8 @@ pub struct Setup<'a> {
 pub struct Appliance {
     pub machine: Machine,
     pub registry: Registry,
+    /// The same images, from a registry that misbehaves when told.
+    pub faulty: Faulty,
     pub kubectl: Kubectl,
     agent: Option<Agent>,
     plan: Plan,
@@ -64,6 +67,7 @@ impl Appliance {
         let directory = &setup.directory;
         fs::create_dir_all(directory)?;
         let registry = registry(setup.images, directory, setup.bond)?;
+        let faulty = Faulty::start(registry.port())?;
         let credentials = Credentials::generate()?;
         let port = free_port()?;
         let kubeconfig = directory.join("kubeconfig");
@@ -72,6 +76,7 @@ impl Appliance {
             node: NODE,
             credentials: &credentials,
             registry: &registry.host(),
+            plain_http: &[faulty.host()],
             disks: !matches!(setup.storage, Storage::Live),
         })?;
         let plan = Plan {
@@ -91,6 +96,7 @@ impl Appliance {
         Ok(Self {
             machine,
             registry,
+            faulty,
             kubectl: Kubectl::new(newest, &kubeconfig),
             agent,
             plan,

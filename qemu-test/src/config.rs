@@ -11,6 +11,8 @@ pub struct Options<'a> {
     pub credentials: &'a Credentials,
     /// The lab's registry, which speaks plain HTTP.
     pub registry: &'a str,
+    /// More hosts that do.
+    pub plain_http: &'a [String],
     /// Whether there are disks, to be formatted when empty.
     pub disks: bool,
 }
@@ -24,7 +26,7 @@ pub fn machine_config(options: &Options<'_>) -> Result<String> {
             json!({ "memory": true })
         }
     };
-    let document = json!({
+    let mut document = json!({
         "apiVersion": "atoll.internal/v1alpha1",
         "kind": "MachineConfig",
         "node": { "name": options.node },
@@ -42,5 +44,8 @@ pub fn machine_config(options: &Options<'_>) -> Result<String> {
             "docker.io": { "mirrors": [format!("http://{}", options.registry)] },
         }},
     });
+    for host in options.plain_http {
+        document["images"]["registries"][host] = json!({ "plainHttp": true });
+    }
     Ok(serde_yaml::to_string(&document)?)
 }

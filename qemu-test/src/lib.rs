@@ -11,6 +11,7 @@ pub mod agent;
 pub mod appliance;
 pub mod config;
 pub mod credentials;
+pub mod faulty;
 pub mod http;
 pub mod images;
 pub mod kubectl;
