@@ -1,1 +1,93 @@
+//! What keeps the API's promises that nobody else keeps: pods get nodes,
+//! namespaces get their defaults and go away whole, nodes that fell silent are
+//! marked, what is orphaned or old is removed.
 //!
+//! Each file is one controller: a pure plan from what the caches show to
+//! writes, and a small loop that carries them out through the same client as
+//! everybody. Time is an argument of plans. Nothing here touches the store.
+
+mod event_ttl;
+mod namespace;
+mod namespace_defaults;
+mod node_life;
+mod pod_gc;
+mod recorder;
+mod scheduler;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+use reconcile::resource::core;
+use reconcile::{Client, Reflector};
+use std::future::Future;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// PEM of the CA that vouches for the API server: `kube-root-ca.crt`.
+    pub root_ca: String,
+    /// How long an Event is kept after its last occurrence.
+    pub event_ttl: Duration,
+    /// How long a node may be silent.
+    pub node_grace: Duration,
+    /// This process in the `reportingInstance` of events.
+    pub instance: String,
+}
+
+impl Config {
+    /// Upstream's defaults.
+    pub fn new(root_ca: impl Into<String>) -> Config {
+        Config {
+            root_ca: root_ca.into(),
+            event_ttl: Duration::from_secs(3600),
+            node_grace: Duration::from_secs(40),
+            instance: "atoll".to_owned(),
+        }
+    }
+}
+
+/// Runs all controllers until `shutdown` resolves. What was under way then may
+/// be half done; every plan starts from what is there.
+pub async fn run(client: Client, config: Config, shutdown: impl Future<Output = ()>) {
+    tokio::select! {
+        () = shutdown => {}
+        () = Box::pin(run_all(client, config)) => {}
+    }
+}
+
+async fn run_all(client: Client, config: Config) {
+    let pods = Reflector::<Pod>::new(client.clone(), core::PODS);
+    let nodes = Reflector::<Node>::new(client.clone(), core::NODES);
+    let namespaces = Reflector::<Namespace>::new(client.clone(), core::NAMESPACES);
+    let accounts = Reflector::<ServiceAccount>::new(client.clone(), core::SERVICE_ACCOUNTS)
+        .field_selector("metadata.name=default");
+    let root_cas = Reflector::<ConfigMap>::new(client.clone(), core::CONFIG_MAPS)
+        .field_selector(format!("metadata.name={}", namespace_defaults::ROOT_CA));
+    let leases =
+        Reflector::<Lease>::new(client.clone(), core::LEASES).namespace(node_life::LEASE_NAMESPACE);
+    let events = Reflector::<event_ttl::Stamp>::new(client.clone(), core::EVENTS);
+
+    let (pod_cache, node_cache) = (pods.cache(), nodes.cache());
+    let (lease_cache, event_cache) = (leases.cache(), events.cache());
+    let scheduler = scheduler::Scheduler::new(client.clone(), &config, &pod_cache, &node_cache);
+    let (pods, nodes) = scheduler.feed(pods, nodes);
+    let defaults = namespace_defaults::Defaults::new(client.clone(), &config);
+    let (namespaces, accounts, root_cas) = defaults.feed(namespaces, accounts, root_cas);
+    let ending = namespace::Ending::new(client.clone(), namespaces.cache());
+    let namespaces = ending.feed(namespaces);
+
+    tokio::join!(
+        pods.run(),
+        nodes.run(),
+        namespaces.run(),
+        accounts.run(),
+        root_cas.run(),
+        leases.run(),
+        events.run(),
+        scheduler.run(),
+        defaults.run(),
+        ending.run(),
+        node_life::run(&client, &config, &node_cache, &lease_cache),
+        pod_gc::run(&client, &pod_cache, &node_cache),
+        event_ttl::run(&client, &config, &event_cache),
+    );
+}
