@@ -5,9 +5,15 @@
 //! ```text
 //! boot VMM KERNEL [--initramfs F] [--disk ID=F[:ro]]... [--memory MIB]
 //!      [--cpus N] [--cmdline TEXT] [--pci] [--vsock PORT] [--status SECONDS]
+//!      [--mark TEXT]
 //! ```
+//!
+//! With `--mark` it says how long after the first `KVM_RUN` the serial port
+//! showed that text.
 
-use machine_spec::control::{Event, FDS_MAX, FromVmm, MESSAGE_MAX, Request, ToVmm, VERSION};
+use machine_spec::control::{
+    Answer, Event, FDS_MAX, FromVmm, MESSAGE_MAX, Request, ToVmm, VERSION,
+};
 use machine_spec::{
     DiskId, DiskSpec, FdIndex, MachineId, MachineSpec, MemorySize, Start, Transport,
 };
@@ -30,6 +36,7 @@ struct Options {
     spec: MachineSpec,
     vsock: Option<u32>,
     status: Option<u64>,
+    marked: Option<(String, OwnedFd)>,
 }
 
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
@@ -42,6 +49,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
     };
     let (mut initramfs, mut disks, mut cmdline) = (None, Vec::new(), "console=ttyS0".to_owned());
     let (mut memory, mut vcpus, mut vsock, mut status) = (128, 1, None, None);
+    let mut mark = None;
     let mut transport = Transport::Mmio;
     while let Ok(name) = need("option") {
         match name.as_str() {
@@ -63,6 +71,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
             "--cmdline" => cmdline = need(&name)?,
             "--pci" => transport = Transport::Pci,
             "--vsock" => vsock = Some(need(&name)?.parse()?),
+            "--mark" => mark = Some(need(&name)?),
             "--status" => status = Some(need(&name)?.parse()?),
             _ => return Err(format!("unknown option {name}").into()),
         }
@@ -74,7 +83,15 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
     } else {
         std::io::stderr().as_fd().try_clone_to_owned()?
     });
-    let serial = Some(hand(serial));
+    let mut marked = None;
+    let serial = match mark {
+        None => Some(hand(serial)),
+        Some(text) => {
+            let (reader, writer) = std::io::pipe()?;
+            marked = Some((text, reader.into()));
+            Some(hand(File::from(OwnedFd::from(writer))))
+        }
+    };
     let spec = MachineSpec {
         id: MachineId([0; 16]),
         vcpus: NonZeroU8::new(vcpus).ok_or("no vCPU")?,
@@ -95,6 +112,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
         spec,
         vsock,
         status,
+        marked,
     })
 }
 
@@ -135,6 +153,21 @@ fn relay(stream: UnixStream) -> Result<()> {
     Ok(())
 }
 
+/// Shows the serial port; gives when the text was there.
+fn watch(text: &str, serial: OwnedFd) -> Option<u64> {
+    let mut serial = File::from(serial);
+    let (mut seen, mut found) = (Vec::new(), None);
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = serial.read(&mut buffer) {
+        seen.extend(&buffer[..count]);
+        if found.is_none() && seen.windows(text.len()).any(|part| part == text.as_bytes()) {
+            found = Some(sys::event::monotonic_ns());
+        }
+    }
+    let _ = std::io::stderr().write_all(&seen);
+    found
+}
+
 fn run() -> Result<u8> {
     let options = options(std::env::args().skip(1))?;
     let (control, theirs) = message::pair()?;
@@ -172,7 +205,12 @@ fn run() -> Result<u8> {
             }
         });
     }
+    drop(options.fds);
+    let watcher = options
+        .marked
+        .map(|(text, serial)| thread::spawn(move || watch(&text, serial)));
     let pid = child.id();
+    let (mut started, mut exited) = (None, None);
     let mut buffer = vec![0; MESSAGE_MAX];
     loop {
         match message::receive(&control, &mut buffer, true)? {
@@ -183,17 +221,40 @@ fn run() -> Result<u8> {
                     FromVmm::Event(Event::Started {
                         exec_ns,
                         first_run_ns,
-                    }) => eprintln!(
-                        "boot: spawn to main {} us, main to first KVM_RUN {} us",
-                        (exec_ns - spawned) / 1000,
-                        (first_run_ns - exec_ns) / 1000
-                    ),
+                    }) => started = Some((exec_ns, first_run_ns)),
+                    FromVmm::Reply {
+                        result: Ok(Answer::Done),
+                        ..
+                    } => {}
+                    FromVmm::Event(Event::Exited(exit)) => {
+                        exited = Some((sys::event::monotonic_ns(), exit));
+                    }
                     other => eprintln!("boot: {other:?} {}", rss(pid)),
                 }
             }
         }
     }
     let status = child.wait()?;
+    let marked = watcher.and_then(|watcher| watcher.join().ok()).flatten();
+    if let Some((exec_ns, first_run_ns)) = started {
+        eprintln!(
+            "boot: spawn to main {} us, main to first KVM_RUN {} us",
+            (exec_ns - spawned) / 1000,
+            (first_run_ns - exec_ns) / 1000
+        );
+        if let Some((time, exit)) = exited {
+            let run = time.saturating_sub(first_run_ns) / 1000;
+            eprintln!("boot: {exit:?} {run} us after the first KVM_RUN");
+        }
+        if let Some(marked) = marked {
+            let after = |from: u64| marked.saturating_sub(from) / 1000;
+            eprintln!(
+                "boot: mark {} us after spawn, {} us after the first KVM_RUN",
+                after(spawned),
+                after(first_run_ns)
+            );
+        }
+    }
     eprintln!("boot: {status}");
     Ok(u8::try_from(status.code().unwrap_or(255)).unwrap_or(255))
 }

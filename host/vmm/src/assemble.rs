@@ -64,7 +64,6 @@ pub fn assemble(kvm: &Kvm, spec: &MachineSpec, fds: Vec<OwnedFd>) -> Result<Part
         } => {
             let source = Source::Anonymous { huge: true };
             let memory = memory::map(&ranges, source).map_err(host)?;
-            let vm = new_vm(kvm, memory)?;
             let boot = Boot {
                 kernel: handed.file("start.boot.kernel", *kernel)?,
                 initramfs: initramfs
@@ -73,7 +72,9 @@ pub fn assemble(kvm: &Kvm, spec: &MachineSpec, fds: Vec<OwnedFd>) -> Result<Part
                 cmdline: format!("{cmdline} {EXIT_CMDLINE}{}", devices::cmdline()),
                 vcpus: spec.vcpus,
             };
-            let entry = boot.load(vm.memory()).map_err(host)?;
+            // Before KVM knows of the memory, which mapping changes.
+            let entry = boot.load(&memory).map_err(host)?;
+            let vm = new_vm(kvm, memory)?;
             let vcpus = cold_vcpus(kvm, &vm, spec, entry)?;
             finish(vm, spec, vcpus, serial, &mut handed, None)
         }

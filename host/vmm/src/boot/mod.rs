@@ -4,20 +4,18 @@
 //! The kernel file is the host's, so what is wrong with it is a host fault; no
 //! guest has run yet.
 
+mod kernel;
 mod mp_table;
 
 #[cfg(test)]
 mod tests;
 
 use crate::layout;
-use linux_loader::loader::{Elf, KernelLoader, PvhBootCapability};
+pub use kernel::KernelError;
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::num::NonZeroU8;
-use sys::memory::GuestMemory;
-use vm_memory::{
-    Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, ReadVolatile,
-};
+use sys::memory::{GuestMemory, overlay};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 const START_INFO_MAGIC: u32 = 0x336E_C578;
 const PAGE: u64 = 4096;
@@ -25,15 +23,11 @@ const PAGE: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     #[error("kernel: {0}")]
-    Kernel(#[from] linux_loader::loader::Error),
-    #[error("the kernel has no PVH entry point")]
-    NoEntry,
+    Kernel(#[from] KernelError),
     #[error("initramfs of {size} bytes does not fit between the kernel and {end:#x}")]
     InitramfsSize { size: u64, end: u64 },
     #[error("initramfs: {0}")]
     Initramfs(#[source] std::io::Error),
-    #[error("initramfs: {0}")]
-    InitramfsRead(#[source] vm_memory::VolatileMemoryError),
     #[error("a command line of {0} bytes is too long")]
     Cmdline(usize),
     #[error("guest memory: {0}")]
@@ -54,13 +48,9 @@ impl Boot {
     /// # Errors
     /// Any of `BootError`.
     pub fn load(mut self, memory: &GuestMemory) -> Result<GuestAddress, BootError> {
-        let lowest = GuestAddress(layout::HIGH_MEMORY);
-        let kernel = Elf::load(memory, None, &mut self.kernel, Some(lowest))?;
-        let PvhBootCapability::PvhEntryPresent(entry) = kernel.pvh_boot_cap else {
-            return Err(BootError::NoEntry);
-        };
+        let kernel = kernel::load(memory, &self.kernel, layout::HIGH_MEMORY)?;
         let module = match self.initramfs.take() {
-            Some(file) => Some(initramfs(memory, file, kernel.kernel_end)?),
+            Some(file) => Some(initramfs(memory, &file, kernel.end)?),
             None => None,
         };
         let mut cmdline = self.cmdline.into_bytes();
@@ -79,30 +69,22 @@ impl Boot {
         memory.write_slice(&info, GuestAddress(layout::START_INFO))?;
         let table = mp_table::build(self.vcpus);
         memory.write_slice(&table, GuestAddress(layout::MP_TABLE))?;
-        Ok(entry)
+        Ok(kernel.entry)
     }
 }
 
-/// Loads the initramfs as high as low memory allows; gives start and size.
-fn initramfs(
-    memory: &GuestMemory,
-    mut file: File,
-    kernel_end: u64,
-) -> Result<(u64, u64), BootError> {
-    let size = file
-        .seek(SeekFrom::End(0))
-        .and_then(|size| file.rewind().map(|()| size))
-        .map_err(BootError::Initramfs)?;
+/// Maps the initramfs as high as low memory allows; gives start and size.
+fn initramfs(memory: &GuestMemory, file: &File, kernel_end: u64) -> Result<(u64, u64), BootError> {
+    let size = file.metadata().map_err(BootError::Initramfs)?.len();
     let end = memory.iter().next().map_or(0, GuestMemoryRegion::len);
+    let too_large = || BootError::InitramfsSize { size, end };
+    let pages = size.checked_next_multiple_of(PAGE).ok_or_else(too_large)?;
     let start = end
-        .checked_sub(size)
-        .map(|start| start / PAGE * PAGE)
-        .filter(|start| *start >= kernel_end)
-        .ok_or(BootError::InitramfsSize { size, end })?;
-    let bytes = usize::try_from(size).map_err(|_| BootError::InitramfsSize { size, end })?;
-    let mut slice = GuestMemoryBackend::get_slice(memory, GuestAddress(start), bytes)?;
-    file.read_exact_volatile(&mut slice)
-        .map_err(BootError::InitramfsRead)?;
+        .checked_sub(pages)
+        .filter(|start| *start >= kernel_end && size > 0)
+        .ok_or_else(too_large)?;
+    let length = usize::try_from(pages).map_err(|_| too_large())?;
+    overlay(memory, GuestAddress(start), file, 0, length).map_err(BootError::Initramfs)?;
     Ok((start, size))
 }
 

@@ -1,0 +1,180 @@
+//! The kernel file: ELF for x86-64 with a PVH entry point in a note.
+//!
+//! Segments are mapped, not read: their pages are shared by every guest of the
+//! same kernel until written to, and a start costs no copy of them. What is not
+//! whole pages is read. The file is the host's, yet it is not believed: each
+//! number is checked before use.
+
+use super::BootError;
+use linux_loader::elf::{Elf64_Ehdr, Elf64_Nhdr, Elf64_Phdr};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use sys::memory::{GuestMemory, overlay};
+use vm_memory::{ByteValued, Bytes, GuestAddress};
+
+const MAGIC: [u8; 6] = [0x7F, b'E', b'L', b'F', 2, 1];
+const MACHINE_X86_64: u16 = 62;
+const SEGMENT_LOAD: u32 = 1;
+const SEGMENT_NOTE: u32 = 4;
+/// `XEN_ELFNOTE_PHYS32_ENTRY`.
+const NOTE_ENTRY: u32 = 18;
+const SEGMENTS_MAX: u16 = 64;
+const NOTES_MAX: u64 = 64 << 10;
+const PAGE: u64 = 4096;
+
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error("{what}: {source}")]
+    Io {
+        what: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("not an ELF file for x86-64")]
+    Format,
+    #[error("{0} program headers")]
+    Headers(u16),
+    #[error("no PVH entry point")]
+    NoEntry,
+    #[error("segment at {0:#x} lies outside of memory")]
+    Outside(u64),
+}
+
+/// Where a loaded kernel begins to run, and the end of what it occupies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Loaded {
+    pub(super) entry: GuestAddress,
+    pub(super) end: u64,
+}
+
+pub(super) fn load(memory: &GuestMemory, file: &File, lowest: u64) -> Result<Loaded, BootError> {
+    let header: Elf64_Ehdr = object(file, 0, "ELF header")?;
+    let fits = header.e_ident.starts_with(&MAGIC)
+        && header.e_machine == MACHINE_X86_64
+        && usize::from(header.e_phentsize) == size_of::<Elf64_Phdr>();
+    if !fits {
+        return Err(KernelError::Format.into());
+    }
+    if header.e_phnum > SEGMENTS_MAX {
+        return Err(KernelError::Headers(header.e_phnum).into());
+    }
+    let (mut entry, mut end) = (None, lowest);
+    for index in 0..u64::from(header.e_phnum) {
+        let offset = index * size_of::<Elf64_Phdr>() as u64;
+        let at = header
+            .e_phoff
+            .checked_add(offset)
+            .ok_or(KernelError::Format)?;
+        let segment: Elf64_Phdr = object(file, at, "program header")?;
+        match segment.p_type {
+            SEGMENT_LOAD => end = end.max(place(memory, file, &segment, lowest)?),
+            SEGMENT_NOTE if entry.is_none() => entry = find_entry(file, &segment)?,
+            _ => {}
+        }
+    }
+    let entry = entry.ok_or(KernelError::NoEntry)?;
+    Ok(Loaded { entry, end })
+}
+
+/// Puts one segment where it wants to be; gives its end.
+fn place(
+    memory: &GuestMemory,
+    file: &File,
+    segment: &Elf64_Phdr,
+    lowest: u64,
+) -> Result<u64, BootError> {
+    let (start, size) = (segment.p_paddr, segment.p_filesz);
+    let outside = || KernelError::Outside(start);
+    let end = start
+        .checked_add(size.max(segment.p_memsz))
+        .filter(|_| start >= lowest)
+        .ok_or_else(outside)?;
+    // The end was checked, so no sum below exceeds it.
+    let congruent = start % PAGE == segment.p_offset % PAGE;
+    let first = start.next_multiple_of(PAGE);
+    let last = (start + size) / PAGE * PAGE;
+    if !congruent || first >= last {
+        read(memory, file, start, segment.p_offset, size)?;
+        return Ok(end);
+    }
+    let (head, body) = (first - start, last - first);
+    read(memory, file, start, segment.p_offset, head)?;
+    let offset = segment.p_offset.checked_add(head).ok_or_else(outside)?;
+    let length = usize::try_from(body).map_err(|_| outside())?;
+    overlay(memory, GuestAddress(first), file, offset, length).map_err(io("segment"))?;
+    let offset = offset.checked_add(body).ok_or_else(outside)?;
+    read(memory, file, last, offset, start + size - last)?;
+    Ok(end)
+}
+
+fn read(
+    memory: &GuestMemory,
+    file: &File,
+    start: u64,
+    offset: u64,
+    size: u64,
+) -> Result<(), BootError> {
+    const CHUNK: u64 = 64 << 10;
+    let mut buffer = vec![0; size.min(CHUNK) as usize];
+    let mut done = 0;
+    while done < size {
+        let part = &mut buffer[..(size - done).min(CHUNK) as usize];
+        let at = offset.checked_add(done).ok_or(KernelError::Format)?;
+        file.read_exact_at(part, at).map_err(io("segment"))?;
+        let to = start.checked_add(done).ok_or(KernelError::Outside(start))?;
+        memory.write_slice(part, GuestAddress(to))?;
+        done += part.len() as u64;
+    }
+    Ok(())
+}
+
+/// Looks for the note by which Xen's and Linux' kernels say where PVH begins.
+fn find_entry(file: &File, segment: &Elf64_Phdr) -> Result<Option<GuestAddress>, BootError> {
+    let header = size_of::<Elf64_Nhdr>() as u64;
+    let length = segment.p_filesz.min(NOTES_MAX);
+    let mut at = 0_u64;
+    while at + header <= length {
+        let position = segment
+            .p_offset
+            .checked_add(at)
+            .ok_or(KernelError::Format)?;
+        let note: Elf64_Nhdr = object(file, position, "note")?;
+        let name = u64::from(note.n_namesz).next_multiple_of(4);
+        let content = position.checked_add(header + name);
+        let content = content.ok_or(KernelError::Format)?;
+        if note.n_type == NOTE_ENTRY && note.n_namesz == 4 && note.n_descsz >= 4 {
+            let owner: [u8; 4] = bytes(file, position + header, "note")?;
+            if owner == *b"Xen\0" {
+                let entry: [u8; 4] = bytes(file, content, "note")?;
+                return Ok(Some(GuestAddress(u64::from(u32::from_le_bytes(entry)))));
+            }
+        }
+        at += header + name + u64::from(note.n_descsz).next_multiple_of(4);
+    }
+    Ok(None)
+}
+
+fn object<T: ByteValued + Default>(
+    file: &File,
+    offset: u64,
+    what: &'static str,
+) -> Result<T, BootError> {
+    let mut object = T::default();
+    file.read_exact_at(object.as_mut_slice(), offset)
+        .map_err(io(what))?;
+    Ok(object)
+}
+
+fn bytes<const N: usize>(
+    file: &File,
+    offset: u64,
+    what: &'static str,
+) -> Result<[u8; N], BootError> {
+    let mut bytes = [0; N];
+    file.read_exact_at(&mut bytes, offset).map_err(io(what))?;
+    Ok(bytes)
+}
+
+fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> BootError {
+    move |source| KernelError::Io { what, source }.into()
+}
