@@ -1,7 +1,9 @@
 //! What is known of each field of each type: the generated table and its reader.
 //!
 //! `facts/facts.txt` holds one line a type (`name [mt=atomic] [gvk=g/v/k]`) and
-//! below it one line a field (` name shape [!] [lt= mt= ps= pk= k=]`). Shapes:
+//! below it one line a field (` name shape [!] [n=] [*] [lt= mt= ps= pk= k=]`):
+//! required, protobuf number (a path where JSON inlines what protobuf nests),
+//! a pointer in Go, list and map types and keys, patch strategy. Shapes:
 //! `s` string, `i` int32, `l` int64, `b` bool, `d` double, `y` base64, `q`
 //! quantity, `x` int-or-string, `t` time, `u` micro time, `a` anything,
 //! `@type`, `[]shape`, `{}shape`. The table drives strict decoding, merging and
@@ -51,6 +53,10 @@ pub struct Field {
     pub name: &'static str,
     pub shape: Shape,
     pub required: bool,
+    /// A pointer in Go: its zero value differs from absence.
+    pub pointer: bool,
+    /// The path of protobuf numbers; empty where there is none.
+    pub numbers: Vec<u32>,
     /// The list type as the source states it; `None` where it states none.
     pub list: Option<ListKind>,
     pub map_keys: Vec<&'static str>,
@@ -148,6 +154,8 @@ fn parse_field(line: &'static str) -> Option<Field> {
         name: words.next()?,
         shape: parse_shape(words.next()?)?,
         required: false,
+        pointer: false,
+        numbers: Vec::new(),
         list: None,
         map_keys: Vec::new(),
         atomic_map: false,
@@ -158,6 +166,10 @@ fn parse_field(line: &'static str) -> Option<Field> {
     for word in words {
         match word.split_once('=') {
             None if word == "!" => field.required = true,
+            None if word == "*" => field.pointer = true,
+            Some(("n", path)) => {
+                field.numbers = path.split('.').filter_map(|n| n.parse().ok()).collect();
+            }
             Some(("lt", "map")) => field.list = Some(ListKind::Map),
             Some(("lt", "set")) => field.list = Some(ListKind::Set),
             Some(("lt", _)) => field.list = Some(ListKind::Atomic),

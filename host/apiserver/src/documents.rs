@@ -1,17 +1,32 @@
-//! Documents that describe the server: version and OpenAPI.
+//! Documents that describe the server: version and OpenAPI. OpenAPI documents
+//! are made at the first request for one and kept compressed.
 
 use crate::query::Query;
 use crate::respond::{self, Accepted};
 use crate::rest::Answer;
+use api::kinds::{api_version, group_versions};
 use api::status::Status;
-use serde_json::{Value, json};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use http::{HeaderMap, HeaderValue, Response, header};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::io::{Read as _, Write as _};
+use std::sync::OnceLock;
+
+pub(crate) const VERSION: &str = concat!("v1.36.0+atoll.", env!("CARGO_PKG_VERSION"));
+
+/// As upstream answers; what clients ask for has an `@`, which Go's own parser
+/// of media types refuses.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// `/version`: the API level, and Atoll's own version behind the plus.
 pub(crate) fn version() -> Value {
     json!({
         "major": "1",
         "minor": "36",
-        "gitVersion": concat!("v1.36.0+atoll.", env!("CARGO_PKG_VERSION")),
+        "gitVersion": VERSION,
         "gitCommit": "",
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z",
@@ -21,9 +36,138 @@ pub(crate) fn version() -> Value {
     })
 }
 
-pub(crate) fn openapi(path: &str, _accept: &str, _query: &Query, accepted: Accepted) -> Answer {
-    match path {
-        "/openapi/v3" => Ok(respond::json(200, &json!({"paths": {}}), accepted)),
-        _ => Err(Status::no_such_path()),
+/// A document, compressed, and what its URL carries so that caches can keep it.
+struct Packed {
+    path: String,
+    hash: String,
+    gzip: Vec<u8>,
+}
+
+impl Packed {
+    fn new(path: String, bytes: &[u8]) -> Packed {
+        let hash: String = Sha256::digest(bytes)
+            .iter()
+            .map(|b| format!("{b:02X}"))
+            .collect();
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        // Writing into memory can't fail.
+        let _ = encoder.write_all(bytes);
+        Packed {
+            path,
+            hash,
+            gzip: encoder.finish().unwrap_or_default(),
+        }
+    }
+
+    fn respond(&self, kind: &'static str, headers: &HeaderMap, accepted: Accepted) -> Answer {
+        let tag = format!("\"{}\"", self.hash);
+        let known = headers
+            .get(header::IF_NONE_MATCH)
+            .is_some_and(|v| v.as_bytes() == tag.as_bytes());
+        let mut response = if known {
+            let mut response = Response::new(respond::body(Vec::new()));
+            *response.status_mut() = http::StatusCode::NOT_MODIFIED;
+            response
+        } else if accepted.gzip {
+            let mut response = Response::new(respond::body(self.gzip.clone()));
+            response
+                .headers_mut()
+                .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            response
+        } else {
+            let mut plain = Vec::new();
+            GzDecoder::new(self.gzip.as_slice())
+                .read_to_end(&mut plain)
+                .map_err(Status::internal)?;
+            Response::new(respond::body(plain))
+        };
+        let out = response.headers_mut();
+        out.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        out.insert(
+            header::VARY,
+            HeaderValue::from_static("Accept, Accept-Encoding"),
+        );
+        if let Ok(tag) = HeaderValue::from_str(&tag) {
+            out.insert(header::ETAG, tag);
+        }
+        Ok(response)
+    }
+}
+
+fn v3() -> &'static [Packed] {
+    static DOCUMENTS: OnceLock<Vec<Packed>> = OnceLock::new();
+    DOCUMENTS.get_or_init(|| {
+        group_versions()
+            .into_iter()
+            .filter_map(|(group, version)| {
+                let document = api::openapi::v3(group, version, VERSION)?;
+                let root = if group.is_empty() { "api" } else { "apis" };
+                let path = format!("{root}/{}", api_version(group, version));
+                Some(Packed::new(path, document.to_string().as_bytes()))
+            })
+            .collect()
+    })
+}
+
+fn v3_index() -> Value {
+    let mut paths = Map::new();
+    for document in v3() {
+        let url = format!("/openapi/v3/{}?hash={}", document.path, document.hash);
+        paths.insert(document.path.clone(), json!({"serverRelativeURL": url}));
+    }
+    json!({"paths": paths})
+}
+
+fn v2() -> &'static (Packed, Packed) {
+    static DOCUMENTS: OnceLock<(Packed, Packed)> = OnceLock::new();
+    DOCUMENTS.get_or_init(|| {
+        let document = api::openapi::v2(VERSION);
+        let gnostic = api::openapi::gnostic(&document);
+        (
+            Packed::new(String::new(), document.to_string().as_bytes()),
+            Packed::new(String::new(), &gnostic),
+        )
+    })
+}
+
+/// Everything under `/openapi`.
+pub(crate) fn openapi(
+    path: &str,
+    headers: &HeaderMap,
+    query: &Query,
+    accepted: Accepted,
+) -> Answer {
+    const JSON: &str = "application/json";
+    match path.trim_end_matches('/') {
+        "/openapi/v3" => Ok(respond::json(200, &v3_index(), accepted)),
+        "/openapi/v2" => {
+            let accept = headers
+                .get(header::ACCEPT)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or_default();
+            let (json, protobuf) = v2();
+            match accept.contains("proto-openapi.spec.v2") {
+                true => protobuf.respond(V2_PROTOBUF, headers, accepted),
+                false => json.respond(JSON, headers, accepted),
+            }
+        }
+        other => {
+            let wanted = other
+                .strip_prefix("/openapi/v3/")
+                .ok_or_else(Status::no_such_path)?;
+            let found = v3()
+                .iter()
+                .find(|d| d.path == wanted)
+                .ok_or_else(Status::no_such_path)?;
+            let mut response = found.respond(JSON, headers, accepted)?;
+            // The hash names the content: what it names never changes.
+            if query.text("hash") == found.hash {
+                response.headers_mut().insert(
+                    header::CACHE_CONTROL,
+                    HeaderValue::from_static("public, immutable"),
+                );
+            }
+            Ok(response)
+        }
     }
 }

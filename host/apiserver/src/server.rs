@@ -217,7 +217,7 @@ impl Server {
             ["apis", group, version] => {
                 json(discovery::resources(group, version).ok_or_else(Status::no_such_path)?)
             }
-            ["openapi", ..] => documents::openapi(path, accept, query, accepted),
+            ["openapi", ..] => documents::openapi(path, &parts.headers, query, accepted),
             _ => Err(Status::no_such_path()),
         }
     }

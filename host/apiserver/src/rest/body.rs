@@ -4,9 +4,12 @@ use super::Call;
 use api::decode::{self, Parsed};
 use api::kinds::Kind;
 use api::meta;
+use api::protobuf;
 use api::status::Status;
 use http::header;
 use serde_json::Value;
+
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// A decoded body and what to warn of.
 pub(crate) struct Decoded {
@@ -48,15 +51,18 @@ pub(crate) fn media_type(call: &Call) -> String {
         .to_ascii_lowercase()
 }
 
-/// JSON, or YAML, by the media type.
-pub(crate) fn parse(call: &Call) -> Result<Parsed, Status> {
+/// JSON, YAML or protobuf, by the media type; for the last one the type is
+/// known beforehand.
+pub(crate) fn parse(call: &Call, type_name: &str) -> Result<Parsed, Status> {
     let bad = |e: String| Status::bad_request(format!("couldn't parse the request body: {e}"));
     match media_type(call).as_str() {
         "" | "application/json" | "*/*" => decode::json(&call.body).map_err(bad),
         "application/yaml" => decode::yaml(&call.body).map_err(bad),
+        PROTOBUF => protobuf::decode(&call.body, type_name).map_err(|e| bad(e.to_string())),
         _ => Err(Status::unsupported_media_type(&[
             "application/json",
             "application/yaml",
+            PROTOBUF,
         ])),
     }
 }
@@ -64,7 +70,7 @@ pub(crate) fn parse(call: &Call) -> Result<Parsed, Status> {
 /// The body as an object of `kind`.
 pub(crate) fn object(call: &Call, kind: &Kind) -> Result<Decoded, Status> {
     let strictness = strictness(call)?;
-    let mut parsed = parse(call)?;
+    let mut parsed = parse(call, kind.type_name)?;
     check_type(&parsed.value, kind)?;
     let mut unknown = Vec::new();
     decode::conform(&mut parsed.value, kind.type_name, &mut unknown)

@@ -75,8 +75,8 @@ fn success(call: &Call, object: &Value) -> Response<Body> {
 pub(crate) fn options(call: &Call) -> Result<DeleteOptions, Status> {
     let mut value = Value::Null;
     if !call.body.is_empty() {
-        let mut parsed = body::parse(call)?;
         let facts = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+        let mut parsed = body::parse(call, facts)?;
         decode::conform(&mut parsed.value, facts, &mut Vec::new()).map_err(Status::bad_request)?;
         value = parsed.value;
     }

@@ -136,8 +136,8 @@ fn set_condition(pod: &mut Value, condition: Value) {
 
 /// A deletion that a disruption budget could refuse; there are none yet.
 async fn evict(call: Call) -> Answer {
-    let mut parsed = body::parse(&call)?;
     let facts = "io.k8s.api.policy.v1.Eviction";
+    let mut parsed = body::parse(&call, facts)?;
     api::decode::conform(&mut parsed.value, facts, &mut Vec::new()).map_err(Status::bad_request)?;
     let named = meta::name(&parsed.value);
     if !named.is_empty() && named != call.route.name {

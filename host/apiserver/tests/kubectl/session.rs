@@ -1,10 +1,14 @@
 //! One server and one kubectl, for a test.
 
 use apiserver::{Config, Running};
-use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Every kubectl to test with.
 pub(crate) fn kubectls() -> Vec<PathBuf> {
@@ -18,7 +22,7 @@ pub(crate) fn kubectls() -> Vec<PathBuf> {
 pub(crate) struct Session {
     runtime: tokio::runtime::Runtime,
     running: Option<Running>,
-    dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
     kubectl: PathBuf,
 }
 
@@ -33,7 +37,7 @@ impl Said {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
 
-    pub(crate) fn err(&self) -> String {
+    fn err(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 
@@ -47,9 +51,16 @@ impl Said {
         )
     }
 
+    /// It succeeded and said this.
     #[track_caller]
     pub(crate) fn says(&self, text: &str) -> &Said {
         assert!(self.output.status.success(), "{}", self.shown());
+        self.finds(text)
+    }
+
+    /// It said this, however it ended (`diff` fails where it finds).
+    #[track_caller]
+    pub(crate) fn finds(&self, text: &str) -> &Said {
         assert!(self.out().contains(text), "no {text:?} in {}", self.shown());
         self
     }
@@ -74,15 +85,24 @@ impl Said {
 }
 
 impl Session {
-    pub(crate) fn start(kubectl: &std::path::Path) -> Session {
-        let dir = tempfile::tempdir().unwrap();
+    /// With the kubectl on PATH.
+    pub(crate) fn first() -> Session {
+        Session::start(Path::new("kubectl"))
+    }
+
+    pub(crate) fn start(kubectl: &Path) -> Session {
+        Session::at(Arc::new(tempfile::tempdir().unwrap()), kubectl)
+    }
+
+    fn at(dir: Arc<tempfile::TempDir>, kubectl: &Path) -> Session {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        let config = config(dir.path());
-        let running = runtime.block_on(apiserver::run(config)).unwrap();
+        let running = runtime
+            .block_on(apiserver::run(config(dir.path())))
+            .unwrap();
         Session {
             runtime,
             running: Some(running),
@@ -91,8 +111,15 @@ impl Session {
         }
     }
 
-    pub(crate) fn server(&self) -> &Arc<apiserver::Server> {
-        self.running.as_ref().unwrap().server()
+    /// The same data directory, a new server.
+    pub(crate) fn restart(self) -> Session {
+        let (dir, kubectl) = (self.dir.clone(), self.kubectl.clone());
+        drop(self);
+        Session::at(dir, &kubectl)
+    }
+
+    pub(crate) fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
     }
 
     pub(crate) fn runtime(&self) -> &tokio::runtime::Runtime {
@@ -106,38 +133,66 @@ impl Session {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.kubectl);
         command
-            .arg("--kubeconfig")
-            .arg(self.path("kubeconfig"))
             .args(arguments)
+            .env("KUBECONFIG", self.path("kubeconfig"))
             .env("HOME", self.dir.path())
             .stdin(Stdio::null());
         command
     }
 
-    pub(crate) fn run(&self, arguments: &[&str]) -> Said {
-        let output = self.command(arguments).output().unwrap();
+    fn said(&self, mut command: Command) -> Said {
+        let output = command.output().unwrap();
         Said {
-            command: format!("{} {}", self.kubectl.display(), arguments.join(" ")),
+            command: format!("{command:?}"),
             output,
         }
     }
 
+    pub(crate) fn run(&self, arguments: &[&str]) -> Said {
+        self.said(self.command(arguments))
+    }
+
+    pub(crate) fn run_env(&self, arguments: &[&str], env: &[(&str, &str)]) -> Said {
+        let mut command = self.command(arguments);
+        command.envs(env.iter().copied());
+        self.said(command)
+    }
+
+    /// With a bearer token instead of the administrator's certificate.
+    pub(crate) fn run_as(&self, token: &str, arguments: &[&str]) -> Said {
+        let server = format!("https://{}", self.running().addresses()[0]);
+        let ca = self.path("data/pki/ca.crt");
+        let mut command = self.command(arguments);
+        command.env("KUBECONFIG", "/dev/null").args([
+            "--server",
+            &server,
+            "--token",
+            token,
+            "--certificate-authority",
+            ca.to_str().unwrap(),
+        ]);
+        self.said(command)
+    }
+
+    pub(crate) fn run_config(&self, kubeconfig: &str, arguments: &[&str]) -> Said {
+        let mut command = self.command(arguments);
+        command.env("KUBECONFIG", kubeconfig);
+        self.said(command)
+    }
+
     pub(crate) fn run_with(&self, arguments: &[&str], input: &str) -> Said {
-        let mut child = self
-            .command(arguments)
+        let mut command = self.command(arguments);
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(input.as_bytes())
-            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        drop(stdin);
         Said {
-            command: format!("{} {}", self.kubectl.display(), arguments.join(" ")),
+            command: format!("{command:?}"),
             output: child.wait_with_output().unwrap(),
         }
     }
@@ -154,7 +209,58 @@ impl Drop for Session {
     }
 }
 
-pub(crate) fn config(dir: &std::path::Path) -> Config {
+/// The lines of a command that goes on; it is killed with this.
+pub(crate) struct Lines {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Lines {
+    pub(crate) fn of(mut command: Command) -> Lines {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Lines {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => self.seen.push(line),
+                Err(_) => panic!("no {text:?} in {:#?}", self.seen),
+            }
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn config(dir: &Path) -> Config {
     serde_json::from_value(serde_json::json!({
         "listen": ["127.0.0.1:0"],
         "dataDir": dir.join("data"),

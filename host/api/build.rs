@@ -1,0 +1,60 @@
+//! Takes the descriptions of types and fields out of k8s-openapi's schemas and
+//! leaves them, compressed, for `openapi`. Nothing of them is in the source.
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use k8s_openapi::api::policy::v1 as policy;
+use k8s_openapi::api::{coordination::v1 as coordination, core::v1 as core, events::v1 as events};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+use k8s_openapi::schemars::SchemaGenerator;
+use serde_json::{Map, Value};
+use std::io::{Error, Write};
+use std::path::PathBuf;
+
+fn main() -> Result<(), Error> {
+    println!("cargo::rerun-if-changed=build.rs");
+    let mut generator = SchemaGenerator::default();
+    macro_rules! roots {
+        ($($root:ty),* $(,)?) => { $(generator.subschema_for::<$root>();)* };
+    }
+    roots![
+        core::Binding,
+        core::ConfigMap,
+        core::Event,
+        core::Namespace,
+        core::Node,
+        core::Pod,
+        core::Secret,
+        core::ServiceAccount,
+        coordination::Lease,
+        events::Event,
+        policy::Eviction,
+        meta::DeleteOptions,
+        meta::Status,
+    ];
+    let mut out = Map::new();
+    for (name, schema) in generator.take_definitions(false) {
+        let mut texts = Map::new();
+        let mut note = |key: &str, of: &Value| {
+            if let Some(text @ Value::String(_)) = of.get("description") {
+                texts.insert(key.to_owned(), text.clone());
+            }
+        };
+        note("", &schema);
+        for (field, of) in schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            note(field, of);
+        }
+        out.insert(name, Value::Object(texts));
+    }
+    let dir = std::env::var_os("OUT_DIR").ok_or_else(|| Error::other("no OUT_DIR"))?;
+    let file = std::fs::File::create(PathBuf::from(dir).join("descriptions.json.z"))?;
+    let mut encoder = ZlibEncoder::new(file, Compression::best());
+    encoder.write_all(&serde_json::to_vec(&out)?)?;
+    encoder.finish()?;
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! OpenAPI documents from the tables of kinds and facts, with descriptions that
+//! the build took from the dependency.
+
+mod gnostic;
+mod paths;
+mod v2;
+mod v3;
+
+pub use gnostic::encode as gnostic;
+pub use v2::document as v2;
+pub use v3::document as v3;
+
+use crate::facts::{self, Shape};
+use crate::kinds::Kind;
+use flate2::read::ZlibDecoder;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::io::Read as _;
+
+const DESCRIPTIONS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptions.json.z"));
+
+/// What every group-version's document holds beside its kinds.
+const SHARED: &[&str] = &[
+    "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.Status",
+];
+
+/// Texts by type and field. Unpacked for the making of a document and dropped
+/// with it: documents are made rarely and kept packed.
+pub(crate) struct Descriptions(Map<String, Value>);
+
+impl Descriptions {
+    pub(crate) fn unpack() -> Descriptions {
+        let mut text = Vec::new();
+        // The build wrote them: they unpack and parse.
+        let read = ZlibDecoder::new(DESCRIPTIONS).read_to_end(&mut text);
+        let parsed = read
+            .ok()
+            .and_then(|_| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
+        Descriptions(parsed)
+    }
+
+    /// Of a field, or with "" of the type itself.
+    pub(crate) fn of(&self, type_name: &str, field: &str) -> Option<&str> {
+        self.0.get(type_name)?.get(field)?.as_str()
+    }
+}
+
+/// The types that the kinds' documents speak of.
+fn reachable<'a>(kinds: impl Iterator<Item = &'a Kind>) -> BTreeSet<&'static str> {
+    fn visit(name: &'static str, seen: &mut BTreeSet<&'static str>) {
+        let Some(facts) = facts::of(name) else {
+            return;
+        };
+        if seen.insert(name) {
+            facts.fields.iter().for_each(|f| follow(&f.shape, seen));
+        }
+    }
+    fn follow(shape: &Shape, seen: &mut BTreeSet<&'static str>) {
+        match shape {
+            Shape::Ref(name) => visit(name, seen),
+            Shape::List(inner) | Shape::Map(inner) => follow(inner, seen),
+            Shape::Scalar(_) => {}
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for kind in kinds {
+        visit(kind.type_name, &mut seen);
+        if kind.plural == "pods" {
+            visit("io.k8s.api.policy.v1.Eviction", &mut seen);
+        }
+    }
+    SHARED.iter().for_each(|name| visit(name, &mut seen));
+    seen
+}
+
+fn gvk(group: &str, version: &str, kind: &str) -> Value {
+    json!([{"group": group, "version": version, "kind": kind}])
+}
+
+/// The full name of a kind's list type.
+fn list_type(kind: &Kind) -> String {
+    format!("{}List", kind.type_name)
+}

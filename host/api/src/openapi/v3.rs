@@ -1,0 +1,160 @@
+//! OpenAPI 3.0, a document for each group-version.
+
+use super::{Descriptions, gvk, list_type, paths, reachable};
+use crate::facts::{self, Field, ListKind, Scalar, Shape, Type};
+use crate::kinds::{KINDS, Kind};
+use serde_json::{Map, Value, json};
+
+const REFERENCES: &str = "#/components/schemas/";
+
+/// The document of a served group-version.
+pub fn document(group: &str, version: &str, server_version: &str) -> Option<Value> {
+    let kinds: Vec<&'static Kind> = KINDS
+        .iter()
+        .copied()
+        .filter(|k| k.group == group && k.version == version)
+        .collect();
+    if kinds.is_empty() {
+        return None;
+    }
+    let descriptions = Descriptions::unpack();
+    let dialect = paths::Dialect {
+        references: REFERENCES,
+        v3: true,
+    };
+    let mut all_paths = Map::new();
+    let mut schemas = Map::new();
+    for name in reachable(kinds.iter().copied()) {
+        if let Some(facts) = facts::of(name) {
+            schemas.insert(name.to_owned(), schema(facts, &descriptions));
+        }
+    }
+    for kind in kinds {
+        paths::add(&mut all_paths, kind, &dialect);
+        if kind.verbs.contains(&"list") {
+            schemas.insert(list_type(kind), list_schema(kind));
+        }
+    }
+    Some(json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": server_version},
+        "paths": all_paths,
+        "components": {"schemas": schemas},
+    }))
+}
+
+fn schema(facts: &Type, descriptions: &Descriptions) -> Value {
+    let mut out = Map::new();
+    if let Some(text) = descriptions.of(facts.name, "") {
+        out.insert("description".to_owned(), text.into());
+    }
+    out.insert("type".to_owned(), "object".into());
+    let mut properties = Map::new();
+    let mut required: Vec<&str> = Vec::new();
+    for field in &facts.fields {
+        let text = descriptions.of(facts.name, field.name);
+        properties.insert(field.name.to_owned(), property(field, text));
+        if field.required {
+            required.push(field.name);
+        }
+    }
+    if !properties.is_empty() {
+        out.insert("properties".to_owned(), properties.into());
+    }
+    if !required.is_empty() {
+        out.insert("required".to_owned(), json!(required));
+    }
+    if facts.atomic {
+        out.insert("x-kubernetes-map-type".to_owned(), "atomic".into());
+    }
+    if let Some((group, version, kind)) = facts.gvk {
+        out.insert(
+            "x-kubernetes-group-version-kind".to_owned(),
+            gvk(group, version, kind),
+        );
+    }
+    Value::Object(out)
+}
+
+fn property(field: &Field, text: Option<&str>) -> Value {
+    let mut out = shape(&field.shape);
+    if let Some(text) = text {
+        if let Some(reference) = out.get("$ref").cloned() {
+            out = json!({"allOf": [{"$ref": reference}]});
+        }
+        out["description"] = text.into();
+    }
+    extensions(field, &mut out);
+    out
+}
+
+/// What merging clients need to know, as upstream names it.
+pub(super) fn extensions(field: &Field, out: &mut Value) {
+    if let Some(list) = field.list {
+        out["x-kubernetes-list-type"] = match list {
+            ListKind::Atomic => "atomic",
+            ListKind::Set => "set",
+            ListKind::Map => "map",
+        }
+        .into();
+    }
+    if !field.map_keys.is_empty() {
+        out["x-kubernetes-list-map-keys"] = json!(field.map_keys);
+    }
+    if field.atomic_map {
+        out["x-kubernetes-map-type"] = "atomic".into();
+    }
+    if field.patch_merge || field.patch_retain_keys {
+        let mut words = Vec::new();
+        if field.patch_merge {
+            words.push("merge");
+        }
+        if field.patch_retain_keys {
+            words.push("retainKeys");
+        }
+        out["x-kubernetes-patch-strategy"] = words.join(",").into();
+    }
+    if let Some(key) = field.patch_key {
+        out["x-kubernetes-patch-merge-key"] = key.into();
+    }
+}
+
+fn shape(shape_of: &Shape) -> Value {
+    match shape_of {
+        Shape::Ref(name) if facts::of(name).is_some() => {
+            json!({"$ref": format!("{REFERENCES}{name}")})
+        }
+        Shape::Ref(_) => json!({"type": "object"}),
+        Shape::List(inner) => json!({"type": "array", "items": shape(inner)}),
+        Shape::Map(inner) => json!({"type": "object", "additionalProperties": shape(inner)}),
+        Shape::Scalar(scalar) => match scalar {
+            Scalar::String => json!({"type": "string"}),
+            Scalar::Int32 => json!({"type": "integer", "format": "int32"}),
+            Scalar::Int64 => json!({"type": "integer", "format": "int64"}),
+            Scalar::Bool => json!({"type": "boolean"}),
+            Scalar::Double => json!({"type": "number", "format": "double"}),
+            Scalar::Bytes => json!({"type": "string", "format": "byte"}),
+            Scalar::Quantity => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+            Scalar::IntOrString => json!({
+                "format": "int-or-string",
+                "oneOf": [{"type": "integer"}, {"type": "string"}]}),
+            Scalar::Time | Scalar::MicroTime => json!({"type": "string", "format": "date-time"}),
+            Scalar::Any => json!({"type": "object"}),
+        },
+    }
+}
+
+fn list_schema(kind: &Kind) -> Value {
+    let list = kind.list_kind();
+    json!({
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"$ref": format!("{REFERENCES}io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta")},
+            "items": {"type": "array", "items": {"$ref": format!("{REFERENCES}{}", kind.type_name)}},
+        },
+        "x-kubernetes-group-version-kind": gvk(kind.group, kind.version, &list),
+    })
+}
