@@ -109,7 +109,7 @@ impl Default for Limits {
             max_unpacked_bytes: 128 * GIB,
             max_file_bytes: 1024 * GIB,
             max_image_bytes: 128 * GIB,
-            max_inodes: 4_000_000,
+            max_inodes: 3_000_000,
             converter_memory_bytes: 2 * GIB,
             converter_cpu_seconds: 1800,
             converter_uid: 64_500,

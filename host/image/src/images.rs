@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
@@ -39,7 +39,7 @@ pub struct Images(Arc<Inner>);
 
 struct Inner {
     layout: Layout,
-    store: Arc<Mutex<Store>>,
+    store: Arc<Store>,
     puller: Puller,
     /// As many as there are different pulls under way; a pull ends by its
     /// own time limits, so the table can't grow without callers that wait.
@@ -56,7 +56,7 @@ impl Images {
         let store = blocking(move || Store::open(opened))
             .await
             .map_err(|e| OpenError::Directory(dir.to_owned(), e))?;
-        let store = Arc::new(Mutex::new(store));
+        let store = Arc::new(store);
         let puller = Puller::new(config, layout.clone(), store.clone(), converter)
             .map_err(OpenError::Tls)?;
         Ok(Images(Arc::new(Inner {
@@ -99,19 +99,19 @@ impl Images {
 
     /// What is there under this name, without asking anybody.
     pub fn get(&self, reference: &Reference) -> Option<Arc<Image>> {
-        self.store().find(reference)
+        self.0.store.find(reference)
     }
 
     /// Every image with its names (`name:tag`, `name@digest`).
     pub fn list(&self) -> Vec<(Arc<Image>, Vec<String>)> {
-        self.store().list()
+        self.0.store.list()
     }
 
     /// Forgets the images with this id and unlinks their files; who has
     /// them open keeps them. False if there is none.
     pub async fn remove(&self, id: &str) -> io::Result<bool> {
         let (store, id) = (self.0.store.clone(), id.to_owned());
-        blocking(move || lock(&store).remove(&id)).await
+        blocking(move || store.remove(&id)).await
     }
 
     /// Unlinks the downloaded blobs of pulls that are over; returns the
@@ -146,10 +146,6 @@ impl Images {
         });
         receiver
     }
-
-    fn store(&self) -> MutexGuard<'_, Store> {
-        lock(&self.0.store)
-    }
 }
 
 /// Takes a pull out of the table however its task ends.
@@ -167,12 +163,6 @@ impl Drop for PullEnds {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.key);
     }
-}
-
-/// The table is consistent between any two statements, so a panic elsewhere
-/// doesn't spoil it.
-pub(crate) fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
-    store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs disk work off the async threads.

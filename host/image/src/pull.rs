@@ -8,7 +8,7 @@
 //! ```
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -21,7 +21,7 @@ use crate::credentials::Credentials;
 use crate::digest::Digest;
 use crate::error::{Failure, Kind, PullError, Step};
 use crate::image::{Image, ImageConfig};
-use crate::images::{blocking, lock};
+use crate::images::blocking;
 use crate::manifest::{self, Blob, Manifest};
 use crate::reference::Reference;
 use crate::registry::{Client, Resolved, Session};
@@ -36,7 +36,7 @@ pub(crate) struct Puller {
     limits: Limits,
     timeouts: Timeouts,
     layout: Layout,
-    store: Arc<Mutex<Store>>,
+    store: Arc<Store>,
     converter: Converter,
     conversions: Semaphore,
 }
@@ -54,7 +54,7 @@ impl Puller {
     pub(crate) fn new(
         config: Config,
         layout: Layout,
-        store: Arc<Mutex<Store>>,
+        store: Arc<Store>,
         converter: PathBuf,
     ) -> Result<Puller, String> {
         let (limits, timeouts) = (config.limits, config.timeouts);
@@ -113,7 +113,7 @@ impl Puller {
         let repo_digest = format!("{}@{top_digest}", reference.name());
         let mut names = vec![store::key(reference), repo_digest.clone()];
         names.push(format!("{}@{}", reference.name(), plan.manifest));
-        let known = lock(&self.store).by_manifest(&plan.manifest);
+        let known = self.store.by_manifest(&plan.manifest);
         if let Some(image) = known {
             return self
                 .add_names(&image, names)
@@ -132,7 +132,7 @@ impl Puller {
             .acquire()
             .await
             .map_err(|e| (Step::Unpack, Failure::new(Kind::Host, e)))?;
-        let known = lock(&self.store).by_manifest(&plan.manifest);
+        let known = self.store.by_manifest(&plan.manifest);
         if let Some(image) = known {
             return self
                 .add_names(&image, names)
@@ -164,7 +164,7 @@ impl Puller {
         if let Some(digest) = head {
             let repo_digest = format!("{}@{digest}", reference.name());
             let exact = repo_digest.parse::<Reference>().ok();
-            let known = exact.and_then(|r| lock(&self.store).find(&r));
+            let known = exact.and_then(|r| self.store.find(&r));
             if let Some(image) = known {
                 let names = vec![store::key(reference), repo_digest];
                 return self.add_names(&image, names).await.map(Found::Known);
@@ -240,14 +240,14 @@ impl Puller {
 
     async fn add_names(&self, image: &Image, names: Vec<String>) -> Result<Arc<Image>, Failure> {
         let (store, manifest) = (self.store.clone(), image.manifest);
-        blocking(move || lock(&store).add_names(&manifest, &names))
+        blocking(move || store.add_names(&manifest, &names))
             .await
             .map_err(|e| Failure::io("recording the image", &e))
     }
 
     async fn record(&self, new: NewImage, names: Vec<String>) -> Result<Arc<Image>, Failure> {
         let store = self.store.clone();
-        blocking(move || lock(&store).record(new, &names))
+        blocking(move || store.record(new, &names))
             .await
             .map_err(|e| Failure::io("recording the image", &e))
     }

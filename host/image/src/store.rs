@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -92,11 +92,16 @@ pub(crate) struct NewImage {
     pub(crate) config: ImageConfig,
 }
 
-/// The table of images, as the sidecars have it.
+type Records = BTreeMap<Digest, (Sidecar, Arc<Image>)>;
+
+/// The table of images, as the sidecars have it. Looking never waits for
+/// the disk: who changes the directory takes `turn` for that, and `records`
+/// only to show what is done.
 #[derive(Debug)]
 pub(crate) struct Store {
     layout: Layout,
-    records: BTreeMap<Digest, (Sidecar, Arc<Image>)>,
+    records: Mutex<Records>,
+    turn: Mutex<()>,
 }
 
 impl Store {
@@ -105,92 +110,64 @@ impl Store {
         for dir in [layout.images(), layout.blobs(), layout.empty()] {
             fs::create_dir_all(dir)?;
         }
-        let mut store = Store {
-            layout,
-            records: BTreeMap::new(),
-        };
+        let mut records = Records::new();
         let mut stray = Vec::new();
-        for entry in fs::read_dir(store.layout.images())? {
+        for entry in fs::read_dir(layout.images())? {
             let path = entry?.path();
             let digest = path
                 .file_stem()
                 .and_then(|s| s.to_str())
                 .and_then(|s| Digest::from_hex(s).ok());
             let is_sidecar = path.extension().is_some_and(|e| e == "json");
-            match digest.filter(|_| is_sidecar).and_then(|d| store.read(&d)) {
-                Some(sidecar) => store.keep(sidecar),
+            match digest
+                .filter(|_| is_sidecar)
+                .and_then(|d| read(&layout, &d))
+            {
+                Some(sidecar) => {
+                    let image = sidecar.image(&layout);
+                    records.insert(sidecar.manifest, (sidecar, image));
+                }
                 None => stray.push(path),
             }
         }
         for path in stray {
-            let belongs = store.records.values().any(|(_, image)| image.erofs == path);
-            if !belongs {
+            if !records.values().any(|(_, image)| image.erofs == path) {
                 log::warn!("image: removing the incomplete {}", path.display());
                 fs::remove_file(&path)?;
             }
         }
-        store.settle_names();
-        Ok(store)
+        settle_names(&mut records);
+        Ok(Store {
+            layout,
+            records: Mutex::new(records),
+            turn: Mutex::new(()),
+        })
     }
 
-    fn read(&self, manifest: &Digest) -> Option<Sidecar> {
-        let path = self.layout.sidecar(manifest);
-        let metadata = fs::metadata(&path).ok()?;
-        if metadata.len() > MAX_SIDECAR {
-            return None;
-        }
-        let sidecar: Sidecar = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-        let erofs = fs::metadata(self.layout.erofs(manifest)).ok()?;
-        let fits = sidecar.version == VERSION
-            && sidecar.manifest == *manifest
-            && erofs.is_file()
-            && erofs.len() == sidecar.size;
-        fits.then_some(sidecar)
+    /// Consistent between any two statements, so that a panic elsewhere
+    /// doesn't spoil it.
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&mut self, sidecar: Sidecar) {
-        let image = Arc::new(Image {
-            id: sidecar.config_digest.to_string(),
-            repo_digest: sidecar.repo_digest.clone(),
-            erofs: self.layout.erofs(&sidecar.manifest),
-            size: sidecar.size,
-            config: sidecar.config.clone(),
-            manifest: sidecar.manifest,
-        });
-        self.records.insert(sidecar.manifest, (sidecar, image));
-    }
-
-    /// After a crash between two sidecars a name may be in both.
-    fn settle_names(&mut self) {
-        let mut owner: BTreeMap<String, (u64, Digest)> = BTreeMap::new();
-        for (digest, (sidecar, _)) in &self.records {
-            for name in &sidecar.names {
-                let claim = (sidecar.stamp, *digest);
-                let best = owner.entry(name.clone()).or_insert(claim);
-                *best = (*best).max(claim);
-            }
-        }
-        for (digest, (sidecar, _)) in &mut self.records {
-            sidecar
-                .names
-                .retain(|n| owner.get(n).is_some_and(|(_, d)| d == digest));
-        }
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn find(&self, reference: &Reference) -> Option<Arc<Image>> {
         let name = key(reference);
-        self.records
+        self.records()
             .values()
             .find(|(sidecar, _)| sidecar.names.contains(&name))
             .map(|(_, image)| image.clone())
     }
 
     pub(crate) fn by_manifest(&self, manifest: &Digest) -> Option<Arc<Image>> {
-        self.records.get(manifest).map(|(_, image)| image.clone())
+        self.records().get(manifest).map(|(_, image)| image.clone())
     }
 
     pub(crate) fn list(&self) -> Vec<(Arc<Image>, Vec<String>)> {
-        self.records
+        self.records()
             .values()
             .map(|(sidecar, image)| (image.clone(), sidecar.names.clone()))
             .collect()
@@ -198,101 +175,144 @@ impl Store {
 
     /// Commits an image whose EROFS file is complete and synced under its
     /// final name, and moves the names to it. Blocks on the disk.
-    pub(crate) fn record(&mut self, new: NewImage, names: &[String]) -> io::Result<Arc<Image>> {
-        let stamp = 1 + self
-            .records
-            .values()
-            .map(|(s, _)| s.stamp)
-            .max()
-            .unwrap_or(0);
-        let manifest = new.manifest;
-        let mut sidecar = Sidecar {
+    pub(crate) fn record(&self, new: NewImage, names: &[String]) -> io::Result<Arc<Image>> {
+        let _turn = self.turn();
+        let sidecar = Sidecar {
             version: VERSION,
-            stamp,
-            manifest,
+            stamp: 0,
+            manifest: new.manifest,
             config_digest: new.config_digest,
             repo_digest: new.repo_digest,
-            names: names.to_vec(),
+            names: Vec::new(),
             size: new.size,
             config: new.config,
         };
-        if let Some((old, _)) = self.records.get(&manifest) {
-            sidecar.names.extend(old.names.iter().cloned());
-            sidecar.names.sort();
-            sidecar.names.dedup();
-        }
-        self.write(&sidecar)?;
-        self.keep(sidecar);
-        for digest in self.records.keys().copied().collect::<Vec<_>>() {
-            self.take_names(&digest, &manifest, names)?;
-        }
-        self.by_manifest(&manifest)
-            .ok_or_else(|| io::Error::other("the image was just recorded"))
+        self.commit(sidecar, names)
     }
 
-    /// Gives an image further names.
-    pub(crate) fn add_names(
-        &mut self,
-        manifest: &Digest,
-        names: &[String],
-    ) -> io::Result<Arc<Image>> {
+    /// Gives an image further names. Blocks on the disk.
+    pub(crate) fn add_names(&self, manifest: &Digest, names: &[String]) -> io::Result<Arc<Image>> {
+        let _turn = self.turn();
         let (sidecar, image) = self
-            .records
+            .records()
             .get(manifest)
+            .cloned()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the image was removed"))?;
-        if names.iter().all(|n| sidecar.names.contains(n)) {
-            return Ok(image.clone());
+        match names.iter().all(|n| sidecar.names.contains(n)) {
+            true => Ok(image),
+            false => self.commit(sidecar, names),
         }
-        let sidecar = sidecar.clone();
-        let new = NewImage {
-            manifest: sidecar.manifest,
-            config_digest: sidecar.config_digest,
-            repo_digest: sidecar.repo_digest,
-            size: sidecar.size,
-            config: sidecar.config,
-        };
-        self.record(new, names)
     }
 
-    fn take_names(&mut self, from: &Digest, to: &Digest, names: &[String]) -> io::Result<()> {
-        let Some((sidecar, _)) = self.records.get_mut(from) else {
-            return Ok(());
-        };
-        let loses = from != to && sidecar.names.iter().any(|n| names.contains(n));
-        if !loses {
-            return Ok(());
+    /// Writes a sidecar with these names, then takes them from the others.
+    /// The caller has the turn.
+    fn commit(&self, mut sidecar: Sidecar, names: &[String]) -> io::Result<Arc<Image>> {
+        let mut losers = Vec::new();
+        {
+            let records = self.records();
+            sidecar.stamp = 1 + records.values().map(|(s, _)| s.stamp).max().unwrap_or(0);
+            if let Some((old, _)) = records.get(&sidecar.manifest) {
+                sidecar.names.extend(old.names.iter().cloned());
+            }
+            for (digest, (other, _)) in &*records {
+                let loses = other.names.iter().any(|n| names.contains(n));
+                if *digest != sidecar.manifest && loses {
+                    let mut other = other.clone();
+                    other.names.retain(|n| !names.contains(n));
+                    losers.push(other);
+                }
+            }
         }
-        sidecar.names.retain(|n| !names.contains(n));
-        let sidecar = sidecar.clone();
-        self.write(&sidecar)
-    }
-
-    fn write(&self, sidecar: &Sidecar) -> io::Result<()> {
-        let path = self.layout.sidecar(&sidecar.manifest);
-        let tmp = path.with_extension("json.tmp");
-        let mut file = File::create(&tmp)?;
-        file.write_all(&serde_json::to_vec(sidecar)?)?;
-        file.sync_all()?;
-        fs::rename(&tmp, &path)?;
-        sync_dir(&self.layout.images())
+        sidecar.names.extend(names.iter().cloned());
+        sidecar.names.sort();
+        sidecar.names.dedup();
+        write(&self.layout, &sidecar)?;
+        for loser in &losers {
+            write(&self.layout, loser)?;
+        }
+        let image = sidecar.image(&self.layout);
+        let mut records = self.records();
+        for sidecar in losers {
+            let image = sidecar.image(&self.layout);
+            records.insert(sidecar.manifest, (sidecar, image));
+        }
+        records.insert(sidecar.manifest, (sidecar, image.clone()));
+        Ok(image)
     }
 
     /// Unlinks every image with this id; micro-VMs that have it open keep
-    /// it. False if there is none.
-    pub(crate) fn remove(&mut self, id: &str) -> io::Result<bool> {
+    /// it. False if there is none. Blocks on the disk.
+    pub(crate) fn remove(&self, id: &str) -> io::Result<bool> {
+        let _turn = self.turn();
         let doomed: Vec<Digest> = self
-            .records
+            .records()
             .iter()
             .filter(|(_, (_, image))| image.id == id)
             .map(|(digest, _)| *digest)
             .collect();
         for digest in &doomed {
+            self.records().remove(digest);
             remove_if_there(&self.layout.sidecar(digest))?;
             sync_dir(&self.layout.images())?;
-            self.records.remove(digest);
             remove_if_there(&self.layout.erofs(digest))?;
         }
         Ok(!doomed.is_empty())
+    }
+}
+
+impl Sidecar {
+    fn image(&self, layout: &Layout) -> Arc<Image> {
+        Arc::new(Image {
+            id: self.config_digest.to_string(),
+            repo_digest: self.repo_digest.clone(),
+            erofs: layout.erofs(&self.manifest),
+            size: self.size,
+            config: self.config.clone(),
+            manifest: self.manifest,
+        })
+    }
+}
+
+/// `None` if the sidecar or its image isn't whole.
+fn read(layout: &Layout, manifest: &Digest) -> Option<Sidecar> {
+    let path = layout.sidecar(manifest);
+    let metadata = fs::metadata(&path).ok()?;
+    if metadata.len() > MAX_SIDECAR {
+        return None;
+    }
+    let sidecar: Sidecar = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+    let erofs = fs::metadata(layout.erofs(manifest)).ok()?;
+    let fits = sidecar.version == VERSION
+        && sidecar.manifest == *manifest
+        && erofs.is_file()
+        && erofs.len() == sidecar.size;
+    fits.then_some(sidecar)
+}
+
+fn write(layout: &Layout, sidecar: &Sidecar) -> io::Result<()> {
+    let path = layout.sidecar(&sidecar.manifest);
+    let tmp = path.with_extension("json.tmp");
+    let mut file = File::create(&tmp)?;
+    file.write_all(&serde_json::to_vec(sidecar)?)?;
+    file.sync_all()?;
+    fs::rename(&tmp, &path)?;
+    sync_dir(&layout.images())
+}
+
+/// After a crash between two sidecars a name may be in both.
+fn settle_names(records: &mut Records) {
+    let mut owner: BTreeMap<String, (u64, Digest)> = BTreeMap::new();
+    for (digest, (sidecar, _)) in &*records {
+        for name in &sidecar.names {
+            let claim = (sidecar.stamp, *digest);
+            let best = owner.entry(name.clone()).or_insert(claim);
+            *best = (*best).max(claim);
+        }
+    }
+    for (digest, (sidecar, _)) in records {
+        sidecar
+            .names
+            .retain(|n| owner.get(n).is_some_and(|(_, d)| d == digest));
     }
 }
 

@@ -80,4 +80,6 @@ pub(crate) fn convert_here(
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -19,9 +19,9 @@ use crate::erofs::{self, Copy, Layout, LayoutError};
 use crate::tar::{Reader, TarError};
 use crate::tree::{Bounds, Tree, TreeError};
 
-/// The tree's share of the converter's memory; the layout takes less, and
-/// decompression has a fixed need.
-const TREE_SHARE: u64 = 3;
+/// One part in so many of the converter's memory is for tree and layout;
+/// decompression has a fixed need, and allocators some waste.
+const TREE_SHARE: u64 = 2;
 const WRITE_BUFFER: usize = 1 << 20;
 /// Gaps up to this are written as zeros rather than sought over.
 const SMALL_GAP: u64 = 64 << 10;

@@ -411,3 +411,75 @@ fn gnu_tars_own_archives_are_read() {
         }
     }
 }
+
+/// Prints what a conversion costs beside the packaged tools on the same
+/// files: `tar -xz` into a directory and mkfs.erofs over it.
+#[test]
+fn figures_beside_the_packaged_tools() {
+    use std::process::Command;
+    use std::time::Instant;
+    let needed = ["tar", "gzip", "mkfs.erofs", "fsck.erofs"];
+    if !needed.into_iter().all(crate::testing::have) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (root, peer) = (dir.path().join("root"), dir.path().join("peer"));
+    std::fs::create_dir(&root).unwrap();
+    std::fs::create_dir(&peer).unwrap();
+    let mut copied = 0;
+    for entry in std::fs::read_dir("/usr/bin").unwrap().flatten() {
+        let is_file = entry.file_type().is_ok_and(|t| t.is_file());
+        if is_file && copied < 100 << 20 {
+            copied += std::fs::copy(entry.path(), root.join(entry.file_name())).unwrap_or(0);
+        }
+    }
+    let run = |program: &str, arguments: &[&std::ffi::OsStr]| {
+        let start = Instant::now();
+        let out = Command::new(program).args(arguments).output().unwrap();
+        assert!(out.status.success(), "{program}");
+        (out.stdout, start.elapsed().as_secs_f64())
+    };
+    let arguments = ["-C".as_ref(), root.as_os_str(), "-c".as_ref(), ".".as_ref()];
+    let (plain, _) = run("tar", &arguments);
+    let archive = dir.path().join("layer.tar");
+    std::fs::write(&archive, &plain).unwrap();
+    run("gzip", &["-1".as_ref(), "-k".as_ref(), archive.as_os_str()]);
+    let packed = dir.path().join("layer.tar.gz");
+    let gzip = std::fs::read(&packed).unwrap();
+    let zstd = zstd::stream::encode_all(&plain[..], 3).unwrap();
+    let megabytes = plain.len() as f64 / 1e6;
+    let id = vec![Digest::of(&plain)];
+    let mut took = Vec::new();
+    for layer in [&plain, &gzip, &zstd] {
+        let layers = [layer.clone()];
+        let start = Instant::now();
+        let image = convert_with(&layers, id.clone(), Limits::default()).unwrap();
+        took.push(start.elapsed().as_secs_f64());
+        crate::testing::fsck(image.path());
+    }
+    let image = dir.path().join("peer.erofs");
+    let unpack = [
+        "-C".as_ref(),
+        peer.as_os_str(),
+        "-xzf".as_ref(),
+        packed.as_os_str(),
+    ];
+    let (_, untar) = run("tar", &unpack);
+    let pack = [
+        "-E".as_ref(),
+        "noinline_data".as_ref(),
+        image.as_os_str(),
+        peer.as_os_str(),
+    ];
+    let (_, mkfs) = run("mkfs.erofs", &pack);
+    println!(
+        "{megabytes:.0} MB: plain {:.0} MB/s, gzip {:.0} MB/s, zstd {:.0} MB/s; peer: tar -xz and \
+         mkfs.erofs {:.0} MB/s (mkfs.erofs alone {:.0}); gzip takes {:.2} of the peer's time",
+        megabytes / took[0],
+        megabytes / took[1],
+        megabytes / took[2],
+        megabytes / (untar + mkfs),
+        megabytes / mkfs,
+        took[1] / (untar + mkfs),
+    );
+}

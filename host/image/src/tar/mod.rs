@@ -14,7 +14,7 @@ mod header;
 mod pax;
 mod sparse;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io::{self, Read};
 

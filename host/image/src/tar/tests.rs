@@ -117,7 +117,7 @@ fn sparse_maps_that_lie_are_refused() {
 }
 
 /// Archives with every feature, to be damaged.
-fn seeds() -> Vec<Vec<u8>> {
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let long = "l".repeat(150);
     let pax = Archive::new()
         .dir("d", 0o755)
@@ -166,7 +166,7 @@ fn the_seeds_are_good() {
 
 /// Sets the checksum of each header right again, so that mutations get
 /// further than the first check.
-fn repair(bytes: &mut [u8], at: usize) {
+pub(crate) fn repair(bytes: &mut [u8], at: usize) {
     let start = at / 512 * 512;
     if let Some(block) = bytes.get_mut(start..start + 512) {
         block[148..156].fill(b' ');

@@ -37,14 +37,17 @@ const META: &[u8] = b".wh..wh.";
 /// The kernel's own state of overlays: in an image it can only confuse the
 /// overlay that the guest makes of it.
 const OVERLAY_XATTRS: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
-/// Counted for an inode and its name beside their variable parts.
-const FIXED_BYTES: u64 = 256;
+/// Counted for an inode, and for a name, beside their variable parts; with
+/// what the layout adds to each.
+const FIXED_BYTES: u64 = 160;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dirent {
     pub(crate) inode: InodeId,
     /// The last layer that made it or went through it.
     touched: u16,
+    /// The last layer that gave it its attributes; 0 if none did.
+    described: u16,
 }
 
 #[derive(Debug)]
@@ -151,7 +154,7 @@ impl Tree {
             _ => false,
         };
         if let (true, Some(existing)) = (keeps, existing) {
-            self.touch(directory, name, layer);
+            self.touch(directory, name, layer, layer);
             return match target {
                 None => self.set_attributes(existing.inode, attributes),
                 Some(_) => Ok(()),
@@ -174,6 +177,7 @@ impl Tree {
             Dirent {
                 inode,
                 touched: layer,
+                described: layer,
             },
         )
     }
@@ -202,7 +206,10 @@ impl Tree {
         };
         match self.child(directory, hidden) {
             Some(d) if d.touched != layer => self.unlink(directory, hidden),
-            Some(d) => self.sweep(d.inode, layer),
+            Some(d) => {
+                self.forget(d, layer);
+                self.sweep(d.inode, layer);
+            }
             None => {}
         }
         Ok(())
@@ -216,15 +223,31 @@ impl Tree {
                 continue;
             };
             let mut doomed = Vec::new();
+            let mut kept = Vec::new();
             for (name, dirent) in children {
                 match dirent.touched == layer {
-                    true => todo.push(dirent.inode),
+                    true => kept.push(*dirent),
                     false => doomed.push(name.clone()),
                 }
             }
             for name in doomed {
                 self.unlink(directory, &name);
             }
+            for dirent in kept {
+                self.forget(dirent, layer);
+                todo.push(dirent.inode);
+            }
+        }
+    }
+
+    /// Takes the attributes that a hidden lower layer gave a directory.
+    fn forget(&mut self, dirent: Dirent, layer: u16) {
+        if dirent.described != layer && self.children(dirent.inode).is_some() {
+            let inode = &mut self.inodes[dirent.inode as usize];
+            let before = weight(inode);
+            inode.attributes = implied();
+            let after = weight(inode);
+            self.bytes = (self.bytes + after).saturating_sub(before);
         }
     }
 
@@ -232,11 +255,12 @@ impl Tree {
         self.children(directory)?.get(name).copied()
     }
 
-    fn touch(&mut self, directory: InodeId, name: &[u8], layer: u16) {
+    fn touch(&mut self, directory: InodeId, name: &[u8], layer: u16, described: u16) {
         if let Node::Directory(children) = &mut self.inodes[directory as usize].node
             && let Some(dirent) = children.get_mut(name)
         {
             dirent.touched = layer;
+            dirent.described = described;
         }
     }
 
@@ -261,7 +285,7 @@ impl Tree {
             let inode = match found.map(|d| (d, &self.inode(d.inode).node)) {
                 Some((dirent, Node::Directory(_))) => {
                     if dirent.touched != layer {
-                        self.touch(here, &part, layer);
+                        self.touch(here, &part, layer, dirent.described);
                     }
                     dirent.inode
                 }
@@ -273,8 +297,12 @@ impl Tree {
                 _ => {
                     self.unlink(here, &part);
                     let inode = self.add(implied(), Node::Directory(BTreeMap::new()))?;
-                    let touched = layer;
-                    self.link(here, &part, Dirent { inode, touched })?;
+                    let dirent = Dirent {
+                        inode,
+                        touched: layer,
+                        described: 0,
+                    };
+                    self.link(here, &part, dirent)?;
                     inode
                 }
             };
