@@ -96,3 +96,12 @@ pub fn remount_read_only(target: &str) -> io::Result<()> {
 pub fn unmount(target: &str) -> io::Result<()> {
     Ok(rustix::mount::unmount(target, UnmountFlags::NOFOLLOW)?)
 }
+
+/// Takes it out of sight now, and away when nobody uses it any more.
+///
+/// # Errors
+/// What umount2(2) says.
+pub fn detach(target: &str) -> io::Result<()> {
+    let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
+    Ok(rustix::mount::unmount(target, flags)?)
+}

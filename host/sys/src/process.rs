@@ -249,6 +249,14 @@ pub fn wait(pid: Pid) -> io::Result<i32> {
     }
 }
 
+/// Makes reads and writes of a descriptor return at once.
+///
+/// # Errors
+/// What ioctl(2) says.
+pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::ioctl_fionbio(fd, true)?)
+}
+
 /// Describes a status of waitpid: `exit status 3`, `signal 9`.
 #[must_use]
 pub fn describe_status(status: i32) -> String {

@@ -76,3 +76,14 @@ pub fn kill(pidfd: impl AsFd) -> io::Result<()> {
         rustix::process::Signal::KILL,
     )?)
 }
+
+/// Sends SIGUSR1 to a process.
+///
+/// # Errors
+/// What pidfd_send_signal(2) says.
+pub fn user1(pidfd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::process::pidfd_send_signal(
+        pidfd,
+        rustix::process::Signal::USR1,
+    )?)
+}

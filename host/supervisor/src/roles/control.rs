@@ -1,0 +1,181 @@
+//! `atoll control`: API server and controllers.
+//!
+//! Alone (`--data-dir D --listen ADDRESS --kubeconfig-out F`) it runs on any
+//! Linux machine without root. On the appliance (`--config FILE`) it also hands
+//! the node its credentials, and shows those of the administrator on the console
+//! if it made them at this start and `init` gave it the console.
+
+use super::{asked_to_stop, read_config, run};
+use crate::config::NODE_CREDENTIALS;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Set by `init` when credentials made at first boot are to be shown.
+pub(crate) const CONSOLE_FD: &str = "ATOLL_CONSOLE_FD";
+/// How long the API server waits for an address to put into its certificate.
+const FOR_ADDRESS: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const CREDENTIALS: [&str; 4] = ["kubeconfig", "kubelet.crt", "kubelet.key", "ca.crt"];
+
+#[derive(clap::Parser)]
+#[command(name = "atoll control", about = "The API server and its controllers")]
+struct Arguments {
+    /// Store and keys live here.
+    #[arg(long, required_unless_present = "config")]
+    data_dir: Option<PathBuf>,
+    /// ADDRESS:PORT, may be repeated.
+    #[arg(long, default_value = "127.0.0.1:6443")]
+    listen: Vec<SocketAddr>,
+    /// Where to write the administrator's kubeconfig.
+    #[arg(long)]
+    kubeconfig_out: Option<PathBuf>,
+    /// What `init` had written for this role, instead of the others.
+    #[arg(long, conflicts_with = "data_dir")]
+    config: Option<PathBuf>,
+}
+
+pub(crate) fn main(words: &[&str]) -> ExitCode {
+    use clap::Parser;
+    let all = ["atoll control"].iter().chain(words);
+    let arguments = match Arguments::try_parse_from(all) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to standard output; nobody there is no reason to fail.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    // Before anything opens a descriptor.
+    let console = console();
+    run("control", serve(words, arguments, console))
+}
+
+/// The console, if `init` handed it in.
+fn console() -> Option<File> {
+    let number = std::env::var(CONSOLE_FD).ok()?.parse().ok()?;
+    sys::inherit::take(number).ok().map(File::from)
+}
+
+async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> anyhow::Result<()> {
+    let appliance = arguments.config.is_some();
+    let config = match arguments.data_dir {
+        Some(data_dir) => alone(data_dir, arguments.listen, arguments.kubeconfig_out),
+        None => on_appliance(read_config(words)?).await,
+    };
+    let first_start = !config.data_dir.join("pki/admin.key").exists();
+    let data_dir = config.data_dir.clone();
+    let given_ca = config.ca.as_ref().map(|ca| ca.certificate.clone());
+    let names = config.node_names.clone();
+    let running = apiserver::run(config).await?;
+    for address in running.addresses() {
+        log::info!("the API is served at https://{address}");
+    }
+    if appliance {
+        for name in &names {
+            hand_out(
+                &data_dir.join("pki/nodes").join(name),
+                Path::new(NODE_CREDENTIALS),
+            )?;
+        }
+        if let Some(console) = console
+            && first_start
+        {
+            show(console, running.kubeconfig());
+        }
+    }
+    let root_ca = match given_ca {
+        Some(certificate) => certificate,
+        None => fs::read_to_string(data_dir.join("pki/ca.crt"))?,
+    };
+    let user = apiserver::User::controllers();
+    let client = reconcile::Client::new(running.server().local_transport(user));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let controllers = tokio::spawn(controllers::run(
+        client,
+        controllers::Config::new(root_ca),
+        async { drop(stopped.await) },
+    ));
+    tokio::select! {
+        () = running.failed() => anyhow::bail!("the store has failed"),
+        stopped = asked_to_stop() => stopped?,
+    }
+    log::info!("stopping");
+    drop(stop);
+    controllers.await?;
+    running.stop().await?;
+    Ok(())
+}
+
+fn alone(data_dir: PathBuf, listen: Vec<SocketAddr>, out: Option<PathBuf>) -> apiserver::Config {
+    apiserver::Config {
+        listen,
+        data_dir,
+        ca: None,
+        server_names: Vec::new(),
+        tokens: Vec::new(),
+        node_names: Vec::new(),
+        kubeconfig_out: out,
+        advertise: None,
+    }
+}
+
+/// Adds the node's addresses, so that its certificate is good for them.
+async fn on_appliance(mut config: apiserver::Config) -> apiserver::Config {
+    let own = tokio::time::timeout(FOR_ADDRESS, addresses()).await;
+    match own {
+        Ok(own) => config
+            .server_names
+            .extend(own.iter().map(IpAddr::to_string)),
+        Err(_) => log::warn!("no address yet: the API's certificate has none of this node"),
+    }
+    config
+}
+
+/// Waits until `fabric` reports an address.
+async fn addresses() -> Vec<IpAddr> {
+    let path = Path::new(fabric::STATE_FILE);
+    loop {
+        let report = fabric::Report::read(path).unwrap_or_default();
+        let addresses = report.addresses();
+        if !addresses.is_empty() {
+            return addresses;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Copies the node's credentials to where it reads them. The directory is this
+/// role's, its group `node`'s; the kubeconfig comes last, it is waited for.
+fn hand_out(from: &Path, to: &Path) -> io::Result<()> {
+    for name in CREDENTIALS.iter().rev() {
+        let beside = to.join(format!("{name}.new"));
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o640);
+        let mut file = options.open(&beside)?;
+        file.write_all(&fs::read(from.join(name))?)?;
+        fs::rename(beside, to.join(name))?;
+    }
+    Ok(())
+}
+
+/// Whoever sees the console is the administrator.
+fn show(mut console: File, kubeconfig: &str) {
+    let report = fabric::Report::read(Path::new(fabric::STATE_FILE)).unwrap_or_default();
+    let address = report.addresses().first().copied();
+    let kubeconfig = match address {
+        Some(IpAddr::V4(address)) => kubeconfig.replace("127.0.0.1", &address.to_string()),
+        _ => kubeconfig.to_owned(),
+    };
+    let text = format!(
+        "\n----- kubeconfig of the administrator, shown once; keep it -----\n{}\n----- end -----\n",
+        kubeconfig.trim_end()
+    );
+    if let Err(error) = console.write_all(text.as_bytes()) {
+        log::error!("the console did not take the kubeconfig: {error}");
+    }
+}
