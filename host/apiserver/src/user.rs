@@ -11,7 +11,6 @@ pub struct User {
 pub(crate) const MASTERS: &str = "system:masters";
 pub(crate) const NODES: &str = "system:nodes";
 pub(crate) const AUTHENTICATED: &str = "system:authenticated";
-pub(crate) const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 
 impl User {
     /// A user who gave credentials; joins `system:authenticated`.

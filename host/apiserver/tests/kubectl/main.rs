@@ -6,6 +6,7 @@
 mod fuzz;
 mod refusals;
 mod session;
+mod sockets;
 mod streams;
 mod watches;
 mod wire;
