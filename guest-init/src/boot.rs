@@ -111,8 +111,8 @@ pub(crate) fn prepare(place: &Place) {
         &fs::write("/proc/self/oom_score_adj", "-1000"),
     );
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = crate::stats::meminfo(&memory, "MemTotal");
-    step("cgroup", &crate::cgroup::set_up(&place.cgroup, total));
+    let available = crate::stats::meminfo(&memory, "MemAvailable");
+    step("cgroup", &crate::cgroup::set_up(&place.cgroup, available));
 }
 
 /// PID 1 goes on whatever fails; what depends on it is refused later.

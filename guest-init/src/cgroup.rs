@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   ROOT (guest-init, unlimited)
-//!   └── containers        memory.max = total - RESERVE, pids.max
+//!   └── containers        memory.max = available - RESERVE, pids.max
 //!       └── NAME.ATTEMPT  the container's own limits
 //! ```
 //!
@@ -25,13 +25,14 @@ const CPU_PERIOD: u64 = 100_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Group(pub(crate) PathBuf);
 
-/// Makes the common group. Called once, before the first container.
-pub(crate) fn set_up(root: &Path, memory_total: u64) -> io::Result<()> {
+/// Makes the common group. Called once, before the first container, with the
+/// bytes of memory that are available then.
+pub(crate) fn set_up(root: &Path, available: u64) -> io::Result<()> {
     delegate(root);
     let all = root.join("containers");
     make(&all)?;
     delegate(&all);
-    let bound = memory_total.saturating_sub(RESERVE.min(memory_total / 4));
+    let bound = available.saturating_sub(RESERVE.min(available / 4));
     try_write(&all, "memory.max", &bound.to_string());
     let pids = (bound / PROCESS_COST).clamp(64, PIDS_MAX);
     try_write(&all, "pids.max", &pids.to_string());

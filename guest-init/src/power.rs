@@ -3,6 +3,9 @@
 
 use crate::console::say;
 use crate::guest::Guest;
+use nix::fcntl::OFlag;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,14 +29,25 @@ pub(crate) fn begin(guest: &Arc<Guest>, grace: Duration) {
     }
 }
 
-/// The one place where a machine ends on purpose. The console's last line
-/// tells whoever reads it that this is no panic.
+/// The one place where a machine ends on purpose. Without ACPI a kernel can
+/// only reset; OUT1 of the serial port, set at that moment, tells the vmm that
+/// this is a power-off (`vmm::ports`).
 pub(crate) fn off(machine: bool) {
     rustix::fs::sync();
     say(format_args!("power off"));
     if machine {
         use nix::sys::reboot::{RebootMode, reboot};
-        let Err(error) = reboot(RebootMode::RB_POWER_OFF);
+        // The mark holds as long as the port is open.
+        let port = File::options()
+            .write(true)
+            .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+            .open("/dev/ttyS0");
+        let marked = port.map(|port| crate::sys::set_out1(&port).map(|()| port));
+        let mode = match &marked {
+            Ok(Ok(_)) => RebootMode::RB_AUTOBOOT,
+            _ => RebootMode::RB_POWER_OFF,
+        };
+        let Err(error) = reboot(mode);
         say(format_args!("power off: {error}"));
     } else {
         std::process::exit(0);

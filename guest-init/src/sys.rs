@@ -1,7 +1,7 @@
 //! The system calls that neither std, rustix nor nix offer safely.
 #![expect(
     unsafe_code,
-    reason = "three calls without a safe wrapper; the only such module of this crate"
+    reason = "four calls without a safe wrapper; the only such module of this crate"
 )]
 
 use rustix::io::Errno;
@@ -39,6 +39,16 @@ pub(crate) fn reseed(random: impl AsFd) -> Result<(), Errno> {
     let request = unsafe { NoArg::<RNDRESEEDCRNG>::new() };
     // SAFETY: as above; nothing is passed.
     unsafe { ioctl::ioctl(random, request) }
+}
+
+/// Sets OUT1 in a serial port's modem control (ioctl_tty(2), TIOCMBIS).
+pub(crate) fn set_out1(port: impl AsFd) -> Result<(), Errno> {
+    const TIOCMBIS: Opcode = 0x5416;
+    const TIOCM_OUT1: i32 = 0x2000;
+    // SAFETY: TIOCMBIS reads one int.
+    let request = unsafe { Setter::<TIOCMBIS, i32>::new(TIOCM_OUT1) };
+    // SAFETY: the kernel only reads the request, see above.
+    unsafe { ioctl::ioctl(port, request) }
 }
 
 /// Gives SIGPIPE its default action back, which Rust's runtime took away.
