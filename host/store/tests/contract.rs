@@ -242,3 +242,66 @@ async fn who_falls_behind_the_kept_history_is_cut_off() {
     apply(&store, vec![], vec![put("x", "1")]).await.unwrap();
     assert_eq!(idle.next().await.unwrap().len(), 1);
 }
+
+/// Writers and watchers at once: every watcher sees every event of its range,
+/// once, in order, wherever it began.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn watchers_miss_and_repeat_nothing() {
+    const WRITERS: usize = 6;
+    const PUTS: usize = 150;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options::default()).unwrap();
+    let writer = |id: usize| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for index in 0..PUTS {
+                let shared = put("shared", &format!("{id}/{index}"));
+                let own = put(&format!("own/{id}"), &index.to_string());
+                apply(&store, vec![], vec![shared, own]).await.unwrap();
+            }
+        })
+    };
+    let watcher = |prefix: String, after: u64| {
+        let (start, end) = (
+            Bytes::from(prefix.clone()),
+            store::prefix_end(prefix.as_bytes()),
+        );
+        let mut watch = store.watch(start, end, Revision(after)).unwrap();
+        tokio::spawn(async move {
+            let mut seen: Vec<(u64, Bytes)> = Vec::new();
+            let mut last = after;
+            while seen.last().is_none_or(|(_, value)| value != "end") {
+                let events = watch.next().await.unwrap();
+                assert!(!events.is_empty());
+                for event in events {
+                    let at = event.current.mod_revision.0;
+                    assert!(at >= last, "{at} after {last}");
+                    last = at;
+                    seen.push((at, event.current.value));
+                }
+                assert!(watch.progress().0 >= last);
+            }
+            seen
+        })
+    };
+    let mut watchers = vec![watcher("shared".into(), 0), watcher("own/3".into(), 0)];
+    let writers: Vec<_> = (0..WRITERS).map(writer).collect();
+    watchers.push(watcher("shared".into(), 0));
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let half = (WRITERS * PUTS / 2) as u64;
+    watchers.push(watcher("shared".into(), half));
+    let last = vec![put("shared", "end"), put("own/3", "end")];
+    let end = apply(&store, vec![], last).await.unwrap();
+    assert_eq!(end as usize, WRITERS * PUTS + 1);
+    let mut seen = Vec::new();
+    for watcher in watchers {
+        seen.push(watcher.await.unwrap());
+    }
+    let revisions = |seen: &[(u64, Bytes)]| seen.iter().map(|s| s.0).collect::<Vec<_>>();
+    assert_eq!(revisions(&seen[0]), (1..=end).collect::<Vec<_>>());
+    assert_eq!(seen[1].len(), PUTS + 1);
+    assert_eq!(seen[2], seen[0]);
+    assert_eq!(revisions(&seen[3]), (half + 1..=end).collect::<Vec<_>>());
+}
