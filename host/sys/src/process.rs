@@ -221,7 +221,7 @@ pub struct Reaped {
 /// What waitpid says, but not `ECHILD`, which is `None`.
 pub fn reap() -> io::Result<Option<Reaped>> {
     loop {
-        match rustix::process::waitpid(None, WaitOptions::NOHANG) {
+        match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(ended) => {
                 return Ok(ended.map(|(pid, status)| Reaped {
                     pid,

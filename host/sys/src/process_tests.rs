@@ -88,3 +88,30 @@ fn credentials_leave_only_the_wanted_capabilities() {
         assert_eq!(output, wanted);
     }
 }
+
+/// In a process of its own, because it reaps every child: `sys` of this very
+/// test, told by the environment.
+#[test]
+fn children_in_sessions_of_their_own_are_reaped() {
+    const ALONE: &str = "SYS_TEST_REAP";
+    if std::env::var_os(ALONE).is_none() {
+        let test = std::env::current_exe().unwrap();
+        let name = "process::tests::children_in_sessions_of_their_own_are_reaped";
+        let status = std::process::Command::new(test)
+            .args(["--exact", name])
+            .env(ALONE, "1")
+            .status();
+        assert!(status.unwrap().success());
+        return;
+    }
+    assert_eq!(reap().unwrap(), None);
+    let arguments = shell("exit 5");
+    let child = plan(&arguments, &[]).spawn().unwrap();
+    let reaped = loop {
+        if let Some(reaped) = reap().unwrap() {
+            break reaped;
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!((reaped.pid, reaped.status), (child.pid, 5 << 8));
+}

@@ -122,8 +122,8 @@ impl Modules {
     fn report(&self, module: &str, result: io::Result<()>) {
         match result {
             Ok(()) => {}
-            // ENODEV: the module found none of its devices.
-            Err(error) if error.raw_os_error() == Some(19) => {}
+            // ENODEV, ENOENT: the module found none of its devices.
+            Err(error) if matches!(error.raw_os_error(), Some(2 | 19)) => {}
             Err(error) => log::warn!("module {module}: {error}"),
         }
     }
