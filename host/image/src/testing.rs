@@ -248,7 +248,10 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
+        // Lazily: a process that another test is just starting may have a
+        // descriptor of it for a moment.
+        let mut umount = Command::new("umount");
+        let _ = umount.arg("-l").arg(self.0.path()).status();
     }
 }
 
