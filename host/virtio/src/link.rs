@@ -38,7 +38,8 @@ pub enum Order {
 /// The transport's end.
 #[derive(Debug)]
 pub struct Link {
-    orders: Sender<Order>,
+    /// Taken only when it is dropped.
+    orders: Option<Sender<Order>>,
     wake: EventFd,
 }
 
@@ -65,7 +66,7 @@ pub fn link(waiting: bool) -> std::io::Result<(Link, Inbox)> {
     let wake = EventFd::new(flags | EFD_CLOEXEC)?;
     let (sender, receiver) = channel();
     let link = Link {
-        orders: sender,
+        orders: Some(sender),
         wake: wake.try_clone()?,
     };
     let inbox = Inbox {
@@ -79,7 +80,8 @@ impl Link {
     /// # Errors
     /// `Gone`.
     pub fn order(&self, order: Order) -> Result<(), Gone> {
-        self.orders.send(order).map_err(|_| Gone)?;
+        let orders = self.orders.as_ref().ok_or(Gone)?;
+        orders.send(order).map_err(|_| Gone)?;
         self.notify();
         Ok(())
     }
@@ -103,6 +105,14 @@ impl Link {
     #[must_use]
     pub const fn wake(&self) -> &EventFd {
         &self.wake
+    }
+}
+
+impl Drop for Link {
+    /// Wakes the device's thread, which then finds nobody left.
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        self.notify();
     }
 }
 

@@ -100,7 +100,8 @@ impl VcpuState {
         fd.set_lapic(&self.lapic).map_err(error)?;
         for entry in &self.msrs {
             let one = Msrs::from_entries(&[*entry]).map_err(|_| invalid())?;
-            if fd.set_msrs(&one).map_err(error)? != 1 {
+            // KVM may tell of one, as zero, that it doesn't take.
+            if fd.set_msrs(&one).map_err(error)? != 1 && entry.data != 0 {
                 log::warn!("MSR {:#x} could not be restored", entry.index);
             }
         }

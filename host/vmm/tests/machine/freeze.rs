@@ -77,3 +77,47 @@ fn a_frozen_guest_goes_on_where_it_was() {
         assert_eq!(output, "xyb");
     }
 }
+
+#[test]
+fn damaged_states_are_refused() {
+    let (state, _) = frozen();
+    let mut bytes = vec![0; state.metadata().unwrap().len() as usize];
+    state.read_exact_at(&mut bytes, 0).unwrap();
+    let read = |bytes: &[u8]| vmm::state::Frozen::read(&mut &*bytes);
+    assert!(read(&bytes).is_ok());
+    let mut seed = 1_u64;
+    let mut roll = |limit: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) as usize % limit
+    };
+    for round in 0..2000 {
+        let mut damaged = bytes.clone();
+        match round % 3 {
+            0 => damaged.truncate(roll(bytes.len())),
+            1 => {
+                let at = roll(bytes.len());
+                // Bytes 12 to 15 mean nothing yet.
+                damaged[if (12..16).contains(&at) { 0 } else { at }] ^= 1 << roll(8);
+            }
+            // A checksum that fits: only the body's own shape protects now.
+            _ => {
+                let at = 28 + roll(bytes.len() - 28);
+                damaged[at] = roll(256) as u8;
+                let sum = crc32(&damaged[28..]);
+                damaged[24..28].copy_from_slice(&sum.to_le_bytes());
+                let _ = read(&damaged);
+                continue;
+            }
+        }
+        assert!(read(&damaged).is_err(), "round {round}");
+    }
+}
+
+/// IEEE 802.3, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}

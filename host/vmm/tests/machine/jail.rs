@@ -9,6 +9,8 @@ use std::process::Command;
 #[test]
 fn a_running_vmm_has_no_privilege_and_no_stranger() {
     let mut vmm = Vmm::boot(SPIN);
+    // A thread confines itself before it takes an order: one that is parked has.
+    assert_eq!(vmm.ask(Request::Pause, vec![]), Answer::Done);
     let pid = vmm.child.id();
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
         let path = task.unwrap().path().join("status");
