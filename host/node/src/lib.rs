@@ -1,1 +1,224 @@
+//! `atoll node`: makes what is bound to this node real.
 //!
+//! ```text
+//!   API --watch--> roster --> worker (one a pod) --plan--> effects
+//!                                  |     |                   |
+//!                        checkpoint      status, events      +-- image store
+//!                                                            +-- init: vmm processes
+//!   kubectl <--kubelet's surface-- logs, directory           +-- vmm: machine, vsock
+//!                                                            +-- guest-init: containers
+//! ```
+//!
+//! Owns pods, their machines and their logs on this machine. Refuses to know
+//! packets, guest memory, layers and storage engines. It needs no privilege:
+//! files and sockets of its own, and the launch socket that `init` gives it.
+//!
+//! **Ends.** Told to [`Shutdown::Restart`] (SIGTERM), or killed, it leaves its
+//! machines running, and the next `node` takes them over. Told to
+//! [`Shutdown::PowerOff`] (SIGUSR1), it stops every pod gracefully first.
+
+mod checkpoint;
+mod config;
+mod events;
+mod guest;
+mod images;
+mod logs;
+mod machine;
+mod pod;
+mod registration;
+mod roster;
+mod server;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{Config, Guest, Reserve, Serving};
+pub use roster::RosterError;
+pub use server::ServerError;
+
+use roster::Directory;
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The environment variable with the number of the launch socket.
+pub const LAUNCH_FD: &str = "ATOLL_LAUNCH_FD";
+
+/// What becomes of the pods when `node` ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// They go on; another `node` follows.
+    Restart,
+    /// They stop first; the machine powers off.
+    PowerOff,
+}
+
+/// Why `node` can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{LAUNCH_FD}: {0}")]
+    LaunchSocket(String),
+    #[error("kubeconfig: {0}")]
+    Kubeconfig(#[from] reconcile::KubeconfigError),
+    #[error("API: {0}")]
+    Tls(#[from] reconcile::TlsError),
+    #[error("images: {0}")]
+    Images(#[from] image::OpenError),
+    #[error("{0}: {1}")]
+    File(&'static str, #[source] io::Error),
+    #[error(transparent)]
+    Pods(#[from] RosterError),
+    #[error("kubelet's surface: {0}")]
+    Server(#[from] ServerError),
+    #[error("init is gone")]
+    InitGone,
+}
+
+/// Takes the launch socket that `init` handed down. Call it at the start of
+/// `main`, before descriptors are opened.
+///
+/// # Errors
+/// That the variable or its descriptor is not there.
+pub fn launch_socket() -> Result<OwnedFd, Error> {
+    let wrong = |text: String| Error::LaunchSocket(text);
+    let number = std::env::var(LAUNCH_FD).map_err(|error| wrong(error.to_string()))?;
+    let number = number
+        .parse()
+        .map_err(|_| wrong("not a number".to_owned()))?;
+    sys::inherit::take(number).map_err(|error| wrong(error.to_string()))
+}
+
+/// SIGTERM and SIGINT mean [`Shutdown::Restart`], SIGUSR1
+/// [`Shutdown::PowerOff`].
+///
+/// # Errors
+/// As installing signal handlers.
+pub fn signals() -> io::Result<impl Future<Output = Shutdown>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let mut usr1 = signal(SignalKind::user_defined1())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => Shutdown::Restart,
+            _ = int.recv() => Shutdown::Restart,
+            _ = usr1.recv() => Shutdown::PowerOff,
+        }
+    })
+}
+
+/// Runs the role until `shutdown`, with the launch socket of the environment.
+///
+/// # Errors
+/// What makes a restart by `init` the only way out.
+pub async fn run(config: Config, shutdown: impl Future<Output = Shutdown>) -> Result<(), Error> {
+    run_with(config, launch_socket()?, shutdown).await
+}
+
+/// Runs the role until `shutdown`. A TLS provider must be installed.
+///
+/// # Errors
+/// What makes a restart by `init` the only way out.
+pub async fn run_with(
+    config: Config,
+    launch: OwnedFd,
+    shutdown: impl Future<Output = Shutdown>,
+) -> Result<(), Error> {
+    let directory = Directory::default();
+    let surface = server::Surface {
+        directory: directory.clone(),
+        data: config.data_dir.clone(),
+    };
+    let server = server::Server::bind(config.listen, &config.serving, surface).await?;
+    let kubeconfig = reconcile::Kubeconfig::load(&config.kubeconfig)?;
+    let transport = reconcile::TlsTransport::new(&kubeconfig)?;
+    let client = reconcile::Client::new(Arc::new(transport));
+    let images = config.data_dir.join("images");
+    let images =
+        image::Images::open(config.images.clone(), &images, config.converter.clone()).await?;
+    let parts = Parts {
+        client,
+        images: Arc::new(images),
+        launch,
+        directory,
+    };
+    tokio::select! {
+        result = serve(config, parts, shutdown) => result,
+        () = server.run() => Ok(()),
+    }
+}
+
+/// What `node` works with; tests bring their own.
+pub(crate) struct Parts {
+    pub(crate) client: reconcile::Client,
+    pub(crate) images: Arc<dyn images::ImageSource>,
+    pub(crate) launch: OwnedFd,
+    pub(crate) directory: Directory,
+}
+
+pub(crate) async fn serve(
+    config: Config,
+    parts: Parts,
+    shutdown: impl Future<Output = Shutdown>,
+) -> Result<(), Error> {
+    let guest = &config.guest;
+    let kernel = worker::Kernel::open(&guest.kernel, &guest.initramfs, guest.transport);
+    let kernel = kernel.map_err(|error| Error::File("guest", error))?;
+    let launcher = machine::Launcher::start(parts.launch);
+    let launcher = launcher.map_err(|error| Error::File("launch socket", error))?;
+    let reserve = pod::resources::Amount {
+        cpu_milli: config.reserve.cpu_milli,
+        memory: config.reserve.memory_mib << 20,
+    };
+    let facts = registration::Facts::new(&config.data_dir);
+    let room = roster::Room {
+        allocatable: registration::allocatable(&facts.look(), reserve),
+        max_pods: config.max_pods as usize,
+    };
+    let (sender, host) = tokio::sync::watch::channel(worker::Host {
+        facts: pod::environment::HostFacts {
+            node_name: config.node_name.clone(),
+            ..Default::default()
+        },
+        ..Default::default()
+    });
+    let events = events::Events::start(parts.client.clone(), config.node_name.clone());
+    let registration = registration::Registration {
+        client: parts.client.clone(),
+        identity: registration::Identity {
+            name: config.node_name.clone(),
+            labels: config.labels.clone(),
+            port: config.listen.port(),
+            max_pods: config.max_pods,
+            reserve,
+        },
+        images: parts.images.clone(),
+        facts,
+        host: sender,
+        events: events.clone(),
+    };
+    let shared = Arc::new(worker::Shared {
+        events,
+        client: parts.client,
+        images: parts.images,
+        launcher: launcher.clone(),
+        kernel,
+        data: config.data_dir.clone(),
+        host,
+        defaults: pod::resources::Defaults {
+            memory: u64::from(guest.memory_mib) << 20,
+            vcpus: guest.vcpus,
+        },
+        patience: Duration::from_secs(guest.patience_seconds),
+    });
+    let directory = parts.directory;
+    let roster = roster::Roster::new(shared, config.node_name.clone(), room, directory);
+    tokio::select! {
+        result = roster.run(shutdown) => Ok(result?),
+        () = registration.run() => Ok(()),
+        () = launcher.closed() => Err(Error::InitGone),
+    }
+}

@@ -1,0 +1,263 @@
+//! Which pods this node turns away: those that it has no room for, and those
+//! that ask for what it does not do. Nothing is ignored in silence: a field is
+//! carried out, harmless to leave out, or named here.
+
+use super::observed::{Note, Rejection};
+use super::resources::{Amount, requests};
+use super::view::{View, image_of, machine_id};
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+
+/// The event's and status' reason for fields that are not supported.
+pub(crate) const UNSUPPORTED: &str = "UnsupportedField";
+
+/// Checks a pod that arrives, against what the pods before it leave over.
+pub(crate) fn check(
+    view: View<'_>,
+    used: Amount,
+    allocatable: Amount,
+    pods: usize,
+    max_pods: usize,
+) -> Option<Rejection> {
+    if machine_id(view.uid()).is_none() {
+        return Some(rejection(
+            "InvalidPod",
+            "metadata.uid is no UUID".to_owned(),
+        ));
+    }
+    if let Some(field) = unsupported(view) {
+        return Some(rejection(
+            UNSUPPORTED,
+            format!("Atoll does not support {field} yet"),
+        ));
+    }
+    if pods >= max_pods {
+        return Some(out_of("pods", 1, pods as u64, max_pods as u64));
+    }
+    let wanted = requests(view);
+    let lack = |wanted: u64, used: u64, all: u64| wanted > 0 && used.saturating_add(wanted) > all;
+    if lack(wanted.cpu_milli, used.cpu_milli, allocatable.cpu_milli) {
+        let (w, u, a) = (wanted.cpu_milli, used.cpu_milli, allocatable.cpu_milli);
+        return Some(out_of("cpu", w, u, a));
+    }
+    if lack(wanted.memory, used.memory, allocatable.memory) {
+        let (w, u, a) = (wanted.memory, used.memory, allocatable.memory);
+        return Some(out_of("memory", w, u, a));
+    }
+    None
+}
+
+/// The Event of a rejection.
+pub(crate) fn note(rejection: &Rejection) -> Note {
+    let reason = match rejection.reason.as_str() {
+        "OutOfcpu" => "OutOfcpu",
+        "OutOfmemory" => "OutOfmemory",
+        "OutOfpods" => "OutOfpods",
+        UNSUPPORTED => UNSUPPORTED,
+        _ => "Rejected",
+    };
+    Note::warning(reason, rejection.message.clone())
+}
+
+fn rejection(reason: &str, message: String) -> Rejection {
+    Rejection {
+        reason: reason.to_owned(),
+        message,
+    }
+}
+
+fn out_of(resource: &str, requested: u64, used: u64, capacity: u64) -> Rejection {
+    rejection(
+        &format!("OutOf{resource}"),
+        format!(
+            "Node didn't have enough resource: {resource}, requested: {requested}, \
+             used: {used}, capacity: {capacity}"
+        ),
+    )
+}
+
+/// The first field that is set and not supported, by its path.
+pub(crate) fn unsupported(view: View<'_>) -> Option<String> {
+    let spec = view.spec()?;
+    pod_field(spec)
+        .map(|field| format!("spec.{field}"))
+        .or_else(|| volumes(spec))
+        .or_else(|| {
+            let inits = spec.init_containers.as_deref().unwrap_or_default();
+            container_fields("initContainers", inits)
+        })
+        .or_else(|| container_fields("containers", &spec.containers))
+}
+
+fn pod_field(spec: &PodSpec) -> Option<&'static str> {
+    let set = |value: Option<bool>| value == Some(true);
+    let security = spec.security_context.as_ref();
+    let sysctls = security.and_then(|s| s.sysctls.as_ref());
+    let localhost = security.and_then(|s| s.seccomp_profile.as_ref());
+    let checks: [(bool, &'static str); 13] = [
+        (set(spec.host_pid), "hostPID"),
+        (set(spec.host_ipc), "hostIPC"),
+        (set(spec.host_network), "hostNetwork"),
+        (set(spec.set_hostname_as_fqdn), "setHostnameAsFQDN"),
+        (spec.host_users == Some(false), "hostUsers"),
+        (spec.runtime_class_name.is_some(), "runtimeClassName"),
+        (some(&spec.resource_claims), "resourceClaims"),
+        (some(&spec.readiness_gates), "readinessGates"),
+        (spec.resources.is_some(), "resources"),
+        (some(&spec.ephemeral_containers), "ephemeralContainers"),
+        (
+            localhost.is_some_and(|profile| profile.type_ == "Localhost"),
+            "securityContext.seccompProfile (Localhost)",
+        ),
+        (
+            security.is_some_and(|s| s.se_linux_options.is_some()),
+            "securityContext.seLinuxOptions",
+        ),
+        (
+            sysctls.is_some_and(|list| !list.is_empty()),
+            "securityContext.sysctls",
+        ),
+    ];
+    checks
+        .into_iter()
+        .find(|(bad, _)| *bad)
+        .map(|(_, field)| field)
+}
+
+fn some<T>(list: &Option<Vec<T>>) -> bool {
+    list.as_ref().is_some_and(|list| !list.is_empty())
+}
+
+/// No volume is supported yet.
+fn volumes(spec: &PodSpec) -> Option<String> {
+    let first = spec.volumes.iter().flatten().next()?;
+    Some(format!("spec.volumes[0] ({})", first.name))
+}
+
+fn container_fields(list: &str, containers: &[Container]) -> Option<String> {
+    containers
+        .iter()
+        .enumerate()
+        .find_map(|(index, container)| {
+            container_field(container).map(|field| format!("spec.{list}[{index}].{field}"))
+        })
+}
+
+fn container_field(container: &Container) -> Option<&'static str> {
+    let hooks = container.lifecycle.as_ref();
+    let pre_stop = hooks.and_then(|h| h.pre_stop.as_ref());
+    let security = container.security_context.as_ref();
+    let proc_mount = security.and_then(|s| s.proc_mount.as_deref());
+    let policy = container.termination_message_policy.as_deref();
+    let files = container.env.iter().flatten().any(|variable| {
+        let source = variable.value_from.as_ref();
+        source.is_some_and(|source| source.file_key_ref.is_some())
+    });
+    let seccomp = security.and_then(|s| s.seccomp_profile.as_ref());
+    let checks: [(bool, &'static str); 15] = [
+        (
+            seccomp.is_some_and(|profile| profile.type_ == "Localhost"),
+            "securityContext.seccompProfile (Localhost)",
+        ),
+        (
+            security.is_some_and(|s| s.se_linux_options.is_some()),
+            "securityContext.seLinuxOptions",
+        ),
+        (image_of(container).is_empty(), "image (empty)"),
+        (container.restart_policy.is_some(), "restartPolicy"),
+        (some(&container.restart_policy_rules), "restartPolicyRules"),
+        (container.startup_probe.is_some(), "startupProbe"),
+        (container.readiness_probe.is_some(), "readinessProbe"),
+        (container.liveness_probe.is_some(), "livenessProbe"),
+        (
+            hooks.is_some_and(|h| h.post_start.is_some()),
+            "lifecycle.postStart",
+        ),
+        (
+            pre_stop.is_some_and(|hook| hook.exec.is_none()),
+            "lifecycle.preStop (other than exec)",
+        ),
+        (
+            hooks.is_some_and(|h| h.stop_signal.is_some()),
+            "lifecycle.stopSignal",
+        ),
+        (some(&container.volume_devices), "volumeDevices"),
+        (
+            proc_mount.is_some_and(|mount| mount != "Default"),
+            "securityContext.procMount",
+        ),
+        (
+            policy.is_some_and(|policy| policy != "File"),
+            "terminationMessagePolicy (other than File)",
+        ),
+        (files, "env[].valueFrom.fileKeyRef"),
+    ];
+    checks
+        .into_iter()
+        .find(|(bad, _)| *bad)
+        .map(|(_, field)| field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::pod;
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn refused(spec: Value) -> Option<(String, String)> {
+        let pod = pod(spec);
+        let all = Amount {
+            cpu_milli: 2000,
+            memory: 1 << 30,
+        };
+        let used = Amount {
+            cpu_milli: 1000,
+            memory: 1 << 29,
+        };
+        check(View(&pod), used, all, 3, 10).map(|r| (r.reason, r.message))
+    }
+
+    fn with(container: Value) -> Value {
+        let mut full = json!({"name": "a", "image": "a:1"});
+        for (key, value) in container.as_object().expect("an object") {
+            full[key] = value.clone();
+        }
+        json!({"containers": [full]})
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        for (spec, field) in [
+            (json!({"containers": [], "hostPID": true}), "spec.hostPID"),
+            (
+                json!({"containers": [], "hostNetwork": true}),
+                "spec.hostNetwork",
+            ),
+            (
+                with(json!({"livenessProbe": {"exec": {"command": ["x"]}}})),
+                "spec.containers[0].livenessProbe",
+            ),
+            (
+                with(json!({"terminationMessagePolicy": "FallbackToLogsOnError"})),
+                "spec.containers[0].terminationMessagePolicy (other than File)",
+            ),
+        ] {
+            let message = format!("Atoll does not support {field} yet");
+            assert_eq!(refused(spec), Some((UNSUPPORTED.to_owned(), message)));
+        }
+        assert_eq!(refused(with(json!({}))), None);
+    }
+
+    #[test]
+    fn room_is_counted() {
+        let ask = |cpu: &str, memory: &str| {
+            with(json!({"resources": {"requests": {"cpu": cpu, "memory": memory}}}))
+        };
+        for (spec, reason) in [
+            (ask("1", "512Mi"), None),
+            (ask("1001m", "1Mi"), Some("OutOfcpu")),
+            (ask("1m", "513Mi"), Some("OutOfmemory")),
+        ] {
+            assert_eq!(refused(spec).map(|(reason, _)| reason).as_deref(), reason);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What a pod on this node is and should become: pure decisions.
+//!
+//! Owns: the observed state of a pod ([`Observed`]), what to do next
+//! ([`plan`]), what to tell the API ([`status`]), what the guest is asked to
+//! run ([`container`]) and which pods are turned away ([`admission`]).
+//! Refuses: I/O, clocks and randomness; time is an argument.
+//!
+//! ```text
+//!   worker: plan(pod, observed, now) -> steps
+//!           observed.begin(step) -> notes     marked before it is carried out,
+//!           carry it out                      so nothing is ever done twice
+//!           observed.observe(result) -> notes
+//!           status(pod, observed, now)        written when it differs
+//! ```
+
+pub(crate) mod admission;
+pub(crate) mod backoff;
+pub(crate) mod container;
+pub(crate) mod environment;
+pub(crate) mod etc_files;
+pub(crate) mod identity;
+pub(crate) mod observed;
+pub(crate) mod plan;
+pub(crate) mod resources;
+pub(crate) mod status;
+mod transitions;
+pub(crate) mod view;
+
+#[cfg(test)]
+mod property;
+#[cfg(test)]
+pub(crate) mod samples;
+
+pub(crate) use observed::{Observation, Observed};
+pub(crate) use plan::{Step, plan};
+pub(crate) use status::status;

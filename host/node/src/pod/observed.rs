@@ -1,0 +1,336 @@
+//! What is known of one pod on this node, and what may become known.
+//!
+//! Serializable as it stands: the checkpoint from which a restarted `node`
+//! goes on. How it changes is in `transitions`.
+//!
+//! ```text
+//!   machine:   Absent -> Launching -> Booting <-> Up -> SettingUp -> Ready
+//!                ^          |            \_____________|______________|
+//!                |          v                          v
+//!              (forgotten) Ended <----------- PoweringOff, Killing
+//!   container: Waiting -> Starting -> Running -> Stopping
+//!                 ^  \       |  ^        |          |
+//!              Blocked       |  |        v          v
+//!                            +--|----> Ended <------+
+//!                               +--------+  attempt + 1
+//! ```
+
+use super::backoff::Backoff;
+use guest_protocol::ContainerState as GuestContainer;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodStatus;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// All that is known of one pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Observed {
+    /// When the node took the pod on: `status.startTime`.
+    pub(crate) accepted_at: Timestamp,
+    /// Why the pod will never run (again), whatever its containers do.
+    pub(crate) rejected: Option<Rejection>,
+    pub(crate) machine: Machine,
+    pub(crate) machine_backoff: Backoff,
+    /// When the last machine ended, for its back-off.
+    pub(crate) machine_ended_at: Option<Timestamp>,
+    /// Why the last machine didn't come up, until one does.
+    pub(crate) machine_failure: Option<String>,
+    /// Counts launches; a container remembers in which machine it ran.
+    pub(crate) epoch: u32,
+    /// By the reference that stands in the pod.
+    pub(crate) images: BTreeMap<String, Image>,
+    pub(crate) containers: BTreeMap<String, Record>,
+    /// The node's addresses, as the status shows them.
+    #[serde(skip)]
+    pub(crate) host_ips: Vec<String>,
+    /// The last status that the API took.
+    #[serde(skip)]
+    pub(crate) written: Option<PodStatus>,
+    #[serde(skip)]
+    pub(crate) api: ApiSide,
+}
+
+/// What is under way with the API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ApiSide {
+    #[default]
+    Idle,
+    Writing,
+    Deleting,
+    /// The last attempt failed; not again before this time.
+    RetryAt(Timestamp),
+    Deleted,
+}
+
+/// A pod that this node won't run: `status.reason` and `status.message`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rejection {
+    pub(crate) reason: String,
+    pub(crate) message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Machine {
+    Absent,
+    Launching,
+    /// It runs; its agent does not answer (yet, or any more).
+    Booting,
+    /// The agent answers and knows nothing of the pod.
+    Up,
+    SettingUp,
+    Ready,
+    PoweringOff {
+        since: Timestamp,
+    },
+    Killing,
+    Ended,
+    Forgetting,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Image {
+    Ensuring {
+        backoff: Backoff,
+        /// What was wrong the last time; shown until it is known better.
+        failure: Option<ImageFailure>,
+    },
+    Ready(ImageInfo),
+    Failed {
+        failure: ImageFailure,
+        at: Timestamp,
+        backoff: Backoff,
+        /// Whether the back-off was shown and told by an event.
+        announced: bool,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImageInfo {
+    /// As the status shows it: registry, repository and tag in full.
+    pub(crate) name: String,
+    /// `repository@sha256:...`
+    pub(crate) id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImageFailure {
+    pub(crate) kind: ImageFailureKind,
+    pub(crate) message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ImageFailureKind {
+    /// ErrImagePull, then ImagePullBackOff.
+    Pull,
+    /// InvalidImageName.
+    Name,
+    /// ErrImageNeverPull.
+    Never,
+}
+
+/// One container: its newest attempt, and how the one before ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// Which attempt `state` is about.
+    pub(crate) attempt: u32,
+    pub(crate) state: State,
+    pub(crate) last: Option<Terminated>,
+    pub(crate) backoff: Backoff,
+    /// The machine in which the newest attempt ran.
+    pub(crate) epoch: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum State {
+    Waiting,
+    /// This attempt can't be described or was not taken yet.
+    Blocked {
+        reason: String,
+        message: String,
+        retry_at: Timestamp,
+    },
+    /// Asked for. `resend` says from when on to ask again because the guest
+    /// may not have heard; `again` that it was asked before and may have.
+    Starting {
+        resend: Option<Timestamp>,
+        again: bool,
+    },
+    Running {
+        started_at: Timestamp,
+    },
+    Stopping {
+        started_at: Timestamp,
+        deadline: Timestamp,
+    },
+    Ended {
+        end: Terminated,
+        /// Whether all of its output is in the log.
+        drained: bool,
+        announced: bool,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Terminated {
+    pub(crate) attempt: u32,
+    pub(crate) exit_code: i32,
+    pub(crate) signal: Option<i32>,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) finished_at: Timestamp,
+}
+
+/// What the effects tell.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Observation {
+    ImagePulling {
+        image: String,
+    },
+    ImageReady {
+        image: String,
+        info: ImageInfo,
+        pull: Option<Pull>,
+    },
+    ImageFailed {
+        image: String,
+        failure: ImageFailure,
+    },
+    /// An image was there and is not any more; nothing was launched.
+    ImageGone {
+        image: String,
+    },
+    /// The vmm runs, or was found running.
+    MachineLaunched,
+    /// `init` or the vmm refused; nothing runs.
+    LaunchFailed {
+        message: String,
+    },
+    /// A control session to the agent is open.
+    SessionUp {
+        set_up: bool,
+        containers: Vec<GuestContainer>,
+    },
+    SessionLost,
+    /// The agent was silent until the deadline.
+    AgentTimeout {
+        message: String,
+    },
+    SetUpDone,
+    SetUpFailed {
+        message: String,
+    },
+    /// The guest's news of one container.
+    Container(GuestContainer),
+    /// The attempt can't be described: try again later.
+    StartBlocked {
+        container: String,
+        attempt: u32,
+        reason: &'static str,
+        message: String,
+    },
+    /// The guest could not run the attempt.
+    StartRefused {
+        container: String,
+        attempt: u32,
+        reason: &'static str,
+        exit_code: i32,
+        message: String,
+    },
+    /// The connection broke before the guest answered.
+    StartUnknown {
+        container: String,
+        attempt: u32,
+    },
+    LogsDrained {
+        container: String,
+        attempt: u32,
+    },
+    /// The vmm process is gone.
+    MachineEnded {
+        cause: String,
+    },
+    MachineForgotten,
+    StatusWritten(Box<PodStatus>),
+    ApiFailed,
+    PodDeleted,
+}
+
+/// What a pull cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pull {
+    pub(crate) took: jiff::SignedDuration,
+    pub(crate) size: u64,
+}
+
+/// What becomes an Event about the pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub(crate) warning: bool,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    /// `spec.containers{name}`; none for the pod itself.
+    pub(crate) field_path: Option<String>,
+}
+
+impl Record {
+    pub(crate) fn new() -> Self {
+        Self {
+            attempt: 0,
+            state: State::Waiting,
+            last: None,
+            backoff: Backoff::default(),
+            epoch: 0,
+        }
+    }
+
+    /// In the guest, as far as is known.
+    pub(crate) fn active(&self) -> bool {
+        match self.state {
+            State::Starting { .. } | State::Running { .. } | State::Stopping { .. } => true,
+            State::Waiting | State::Blocked { .. } | State::Ended { .. } => false,
+        }
+    }
+
+    pub(crate) fn ended(&self) -> Option<&Terminated> {
+        match &self.state {
+            State::Ended { end, .. } => Some(end),
+            State::Waiting
+            | State::Blocked { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping { .. } => None,
+        }
+    }
+
+    pub(crate) fn succeeded(&self) -> bool {
+        self.ended().is_some_and(|end| end.exit_code == 0)
+    }
+}
+
+impl Observed {
+    pub(crate) fn new(accepted_at: Timestamp) -> Self {
+        Self {
+            accepted_at,
+            rejected: None,
+            machine: Machine::Absent,
+            machine_backoff: Backoff::default(),
+            machine_ended_at: None,
+            machine_failure: None,
+            epoch: 0,
+            images: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            host_ips: Vec::new(),
+            written: None,
+            api: ApiSide::Idle,
+        }
+    }
+
+    pub(crate) fn record(&self, container: &str) -> Option<&Record> {
+        self.containers.get(container)
+    }
+
+    pub(crate) fn any_active(&self) -> bool {
+        self.containers.values().any(Record::active)
+    }
+}

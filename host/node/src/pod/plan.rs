@@ -1,0 +1,356 @@
+//! `plan(pod, observed, now) -> steps`: what to do next for one pod.
+//!
+//! Every step is idempotent, and `Observed::begin` marks it before it is
+//! carried out. A micro-VM gets its disks when it starts, so all images of the
+//! pod are ensured before its machine is launched.
+
+use super::backoff::later;
+use super::observed::{ApiSide, Image, ImageFailureKind, Machine, Observed, Record, State};
+use super::status::{Phase, phase, status};
+use super::view::{RestartPolicy, Role, View, image_of};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+
+/// How long after an end its output may still arrive.
+const DRAIN: SignedDuration = SignedDuration::from_secs(5);
+/// How long after its deadline a guest that stops is cut off.
+const STOP_SLACK: SignedDuration = SignedDuration::from_secs(5);
+/// How long a failure is shown as itself before it is shown as a back-off.
+const ANNOUNCE: SignedDuration = SignedDuration::from_secs(1);
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Step {
+    EnsureImage {
+        container: String,
+        image: String,
+    },
+    LaunchMachine,
+    SetUpGuest,
+    StartContainer {
+        container: String,
+        attempt: u32,
+    },
+    StopContainer {
+        container: String,
+        grace_ms: u64,
+    },
+    PowerOff,
+    KillMachine {
+        cause: String,
+    },
+    ForgetMachine,
+    AnnounceImageBackOff {
+        image: String,
+    },
+    AnnounceRestartBackOff {
+        container: String,
+    },
+    /// `activeDeadlineSeconds` is over.
+    Expire,
+    WriteStatus(Box<PodStatus>),
+    Delete,
+}
+
+/// What to do now, and when to look again if nothing happens.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) wake: Option<Timestamp>,
+}
+
+impl Plan {
+    fn push(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// Does `step` once `at` is reached.
+    fn at(&mut self, at: Timestamp, now: Timestamp, step: Step) {
+        if at <= now {
+            self.push(step);
+        } else {
+            self.wake_at(at);
+        }
+    }
+}
+
+/// The next steps for `pod`. Pods that are terminal never start anything.
+pub(crate) fn plan(pod: &Pod, observed: &Observed, now: Timestamp) -> Plan {
+    let view = View(pod);
+    let mut plan = Plan::default();
+    let finished = matches!(phase(view, observed), Phase::Succeeded | Phase::Failed);
+    if view.deleting() || finished {
+        wind_down(&mut plan, view, observed, now);
+    } else {
+        expire(&mut plan, view, observed, now);
+        run(&mut plan, view, observed, now);
+    }
+    announce(&mut plan, view, observed, now);
+    report(&mut plan, pod, observed, now);
+    plan
+}
+
+/// When an attempt of a container may start: the attempt, and from when on.
+pub(crate) fn next_start(
+    view: View<'_>,
+    role: Role,
+    record: Option<&Record>,
+    epoch: u32,
+) -> Option<(u32, Option<Timestamp>)> {
+    let Some(record) = record else {
+        return Some((0, None));
+    };
+    match &record.state {
+        State::Waiting => Some((record.attempt, None)),
+        State::Blocked { retry_at, .. } => Some((record.attempt, Some(*retry_at))),
+        State::Starting { resend, .. } => resend.map(|at| (record.attempt, Some(at))),
+        State::Running { .. } | State::Stopping { .. } => None,
+        State::Ended { end, .. } => {
+            let again = record.attempt.checked_add(1)?;
+            if role == Role::Init && end.exit_code == 0 {
+                return (record.epoch != epoch).then_some((again, None));
+            }
+            let due = Some(record.backoff.due(end.finished_at));
+            restarts(view, role, end.exit_code).then_some((again, due))
+        }
+    }
+}
+
+/// Whether a container that ended with `exit_code` is started again.
+pub(crate) fn restarts(view: View<'_>, role: Role, exit_code: i32) -> bool {
+    match (view.restart_policy(), role) {
+        (RestartPolicy::Always, Role::Main) => true,
+        (RestartPolicy::Always, Role::Init) | (RestartPolicy::OnFailure, _) => exit_code != 0,
+        (RestartPolicy::Never, _) => false,
+    }
+}
+
+/// Keeps the pod running.
+fn run(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
+    let images = ensure_images(plan, view, observed, now);
+    match &observed.machine {
+        Machine::Absent => {
+            // In a new machine, init containers run first, and again.
+            let epoch = observed.epoch.wrapping_add(1);
+            let wanted = view.mains().iter().filter_map(|container| {
+                let record = observed.record(&container.name);
+                next_start(view, Role::Main, record, epoch)
+            });
+            let Some(due) = wanted.map(|(_, due)| due).min() else {
+                return;
+            };
+            if !images {
+                return;
+            }
+            let held = observed
+                .machine_ended_at
+                .filter(|_| observed.machine_failure.is_some())
+                .map(|ended| observed.machine_backoff.due(ended));
+            let at = due.max(held).unwrap_or(now);
+            plan.at(at, now, Step::LaunchMachine);
+        }
+        Machine::Up => plan.push(Step::SetUpGuest),
+        Machine::Ready => {
+            for container in startable(view, observed) {
+                let (role, container) = container;
+                let record = observed.record(&container.name);
+                if let Some((attempt, due)) = next_start(view, role, record, observed.epoch) {
+                    let step = Step::StartContainer {
+                        container: container.name.clone(),
+                        attempt,
+                    };
+                    plan.at(due.unwrap_or(now), now, step);
+                }
+            }
+        }
+        Machine::Ended => plan.push(Step::ForgetMachine),
+        // Left over from a wind-down that a restart interrupted.
+        Machine::PoweringOff { since } => {
+            plan.at(later(*since, STOP_SLACK), now, kill("did not power off"));
+        }
+        Machine::Launching
+        | Machine::Booting
+        | Machine::SettingUp
+        | Machine::Killing
+        | Machine::Forgetting => {}
+    }
+}
+
+/// The first init container that did not succeed in this machine, or else all
+/// main containers.
+fn startable<'a>(view: View<'a>, observed: &Observed) -> Vec<(Role, &'a Container)> {
+    let done = |container: &&Container| {
+        let record = observed.record(&container.name);
+        record.is_some_and(|r| r.succeeded() && r.epoch == observed.epoch)
+    };
+    // A main container that ran in this machine shows that they were done.
+    let passed = view.mains().iter().any(|container| {
+        let record = observed.record(&container.name);
+        record.is_some_and(|r| r.epoch == observed.epoch && !matches!(r.state, State::Waiting))
+    });
+    match view.inits().iter().find(|container| !done(container)) {
+        Some(init) if !passed => vec![(Role::Init, init)],
+        _ => view.mains().iter().map(|c| (Role::Main, c)).collect(),
+    }
+}
+
+/// Whether all images are there; asks for those that are not.
+fn ensure_images(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) -> bool {
+    let mut all = true;
+    let mut asked: Vec<&str> = Vec::new();
+    for (_, container) in view.containers() {
+        let image = image_of(container);
+        if asked.contains(&image) {
+            continue;
+        }
+        asked.push(image);
+        let ensure = Step::EnsureImage {
+            container: container.name.clone(),
+            image: image.to_owned(),
+        };
+        match observed.images.get(image) {
+            Some(Image::Ready(_)) => continue,
+            Some(Image::Ensuring { .. }) => {}
+            Some(Image::Failed { at, backoff, .. }) => plan.at(backoff.due(*at), now, ensure),
+            None => plan.push(ensure),
+        }
+        all = false;
+    }
+    all
+}
+
+/// Ends what runs, in the order containers, guest, machine.
+fn wind_down(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
+    match &observed.machine {
+        Machine::Absent | Machine::Launching | Machine::Killing | Machine::Forgetting => {}
+        Machine::Booting => {
+            // With containers inside, the session comes back or times out.
+            if !observed.any_active() {
+                plan.push(kill("was not needed any more"));
+            }
+        }
+        Machine::Up | Machine::SettingUp | Machine::Ready => {
+            stop_containers(plan, view, observed, now);
+        }
+        Machine::PoweringOff { since } => {
+            plan.at(later(*since, STOP_SLACK), now, kill("did not power off"));
+        }
+        Machine::Ended => plan.push(Step::ForgetMachine),
+    }
+}
+
+fn stop_containers(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
+    let grace_ms = view.grace_ms();
+    let grace = SignedDuration::from_millis(i64::try_from(grace_ms).unwrap_or(i64::MAX));
+    let mut idle = true;
+    for (name, record) in &observed.containers {
+        let stop = Step::StopContainer {
+            container: name.clone(),
+            grace_ms,
+        };
+        match &record.state {
+            State::Waiting | State::Blocked { .. } => {}
+            // Its answer is on the way; without one, power-off ends it, too.
+            State::Starting { resend, .. } => idle &= resend.is_some(),
+            State::Running { .. } => {
+                idle = false;
+                plan.push(stop);
+            }
+            State::Stopping { deadline, .. } => {
+                idle = false;
+                // A second, shorter grace period counts.
+                if later(now, grace) < *deadline {
+                    plan.push(stop);
+                } else {
+                    plan.at(later(*deadline, STOP_SLACK), now, kill("did not stop"));
+                }
+            }
+            State::Ended { end, drained, .. } => {
+                let until = later(end.finished_at, DRAIN);
+                if !drained && now < until && record.epoch == observed.epoch {
+                    idle = false;
+                    plan.wake_at(until);
+                }
+            }
+        }
+    }
+    if idle {
+        plan.push(Step::PowerOff);
+    }
+}
+
+fn kill(cause: &str) -> Step {
+    Step::KillMachine {
+        cause: format!("the guest {cause}"),
+    }
+}
+
+fn expire(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
+    let Some(seconds) = view.spec().and_then(|s| s.active_deadline_seconds) else {
+        return;
+    };
+    let deadline = SignedDuration::from_secs(seconds.clamp(0, 1 << 31));
+    plan.at(later(observed.accepted_at, deadline), now, Step::Expire);
+}
+
+/// Turns failures that wait into back-offs that are shown.
+fn announce(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
+    for (image, state) in &observed.images {
+        if let Image::Failed {
+            at,
+            announced: false,
+            failure,
+            ..
+        } = state
+            && failure.kind == ImageFailureKind::Pull
+        {
+            let image = image.clone();
+            plan.at(
+                later(*at, ANNOUNCE),
+                now,
+                Step::AnnounceImageBackOff { image },
+            );
+        }
+    }
+    for (name, record) in &observed.containers {
+        let State::Ended {
+            end,
+            announced: false,
+            ..
+        } = &record.state
+        else {
+            continue;
+        };
+        let Some((role, _)) = view.container(name) else {
+            continue;
+        };
+        let held = record.backoff.due(end.finished_at) > now;
+        if held && restarts(view, role, end.exit_code) && !view.deleting() {
+            let container = name.clone();
+            let at = later(end.finished_at, ANNOUNCE);
+            plan.at(at, now, Step::AnnounceRestartBackOff { container });
+        }
+    }
+}
+
+/// Tells the API, and lets go of a deleted pod when nothing of it is left.
+fn report(plan: &mut Plan, pod: &Pod, observed: &Observed, now: Timestamp) {
+    match observed.api {
+        ApiSide::Writing | ApiSide::Deleting | ApiSide::Deleted => return,
+        ApiSide::RetryAt(at) if at > now => {
+            plan.wake_at(at);
+            return;
+        }
+        ApiSide::Idle | ApiSide::RetryAt(_) => {}
+    }
+    let gone = observed.machine == Machine::Absent;
+    let wanted = status(pod, observed, now);
+    if observed.written.as_ref() != Some(&wanted) {
+        plan.push(Step::WriteStatus(Box::new(wanted)));
+    } else if View(pod).deleting() && gone {
+        plan.push(Step::Delete);
+    }
+}

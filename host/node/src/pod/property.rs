@@ -1,0 +1,420 @@
+//! A world in which steps are carried out with delays, failures and crashes,
+//! driven at random: whatever happens, no attempt runs twice, attempts only
+//! grow, terminal pods stay terminal, and planning settles.
+
+use super::observed::{ImageFailure, ImageFailureKind, ImageInfo, Machine, Observation, Observed};
+use super::samples::pod;
+use super::status::{Phase, phase};
+use super::view::View;
+use super::{Step, plan, status};
+use guest_protocol::{ContainerState as GuestContainer, End, Phase as GuestPhase};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.next().is_multiple_of(n)
+    }
+}
+
+/// The truth outside: what the machine and the guest really do.
+struct World {
+    random: Random,
+    seed: u64,
+    now: Timestamp,
+    pod: Pod,
+    observed: Observed,
+    machine: bool,
+    set_up: bool,
+    session: bool,
+    guest: BTreeMap<String, GuestContainer>,
+    /// Steps that were begun and are not carried out yet.
+    pending: Vec<(u32, Step)>,
+    /// The newest attempt of each container in this machine.
+    newest: BTreeMap<String, u32>,
+    /// Every attempt that ever ran.
+    ran: Vec<(String, u32)>,
+    terminal: Option<Phase>,
+    deleted: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let policies = ["Always", "OnFailure", "Never"];
+        let policy = policies[usize::try_from(random.next() % 3).expect("small")];
+        let container = |name: &str| json!({"name": name, "image": format!("{name}:1")});
+        let mut mains = vec![container("a")];
+        if random.one_in(2) {
+            mains.push(container("b"));
+        }
+        let inits = if random.one_in(3) {
+            vec![container("i")]
+        } else {
+            vec![]
+        };
+        let spec = json!({"restartPolicy": policy, "containers": mains, "initContainers": inits});
+        let now = Timestamp::from_second(1_800_000_000).expect("in range");
+        Self {
+            random,
+            seed,
+            now,
+            pod: pod(spec),
+            observed: Observed::new(now),
+            machine: false,
+            set_up: false,
+            session: false,
+            guest: BTreeMap::new(),
+            pending: Vec::new(),
+            newest: BTreeMap::new(),
+            ran: Vec::new(),
+            terminal: None,
+            deleted: false,
+        }
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..64 {
+            let plan = plan(&self.pod, &self.observed, self.now);
+            if let Some(wake) = plan.wake {
+                assert!(wake > self.now, "seed {}: wakes in the past", self.seed);
+            }
+            if plan.steps.is_empty() {
+                return self.check();
+            }
+            for step in plan.steps {
+                self.observed.begin(View(&self.pod), &step, self.now);
+                self.pending.push((self.observed.epoch, step));
+            }
+        }
+        panic!(
+            "seed {}: planning does not settle: {:?}",
+            self.seed, self.pending
+        );
+    }
+
+    fn check(&mut self) {
+        let seed = self.seed;
+        let phase = phase(View(&self.pod), &self.observed);
+        if let Some(terminal) = self.terminal {
+            assert_eq!(phase, terminal, "seed {seed}: a terminal pod changed");
+        }
+        if matches!(phase, Phase::Succeeded | Phase::Failed) && !View(&self.pod).deleting() {
+            self.terminal = Some(phase);
+        }
+        let first = status(&self.pod, &self.observed, self.now);
+        let text = serde_json::to_string(&first).expect("serializes");
+        assert!(!text.contains("null"), "seed {seed}: {text}");
+        let copy = serde_json::to_string(&self.observed).expect("serializes");
+        let copy: Observed = serde_json::from_str(&copy).expect("parses");
+        assert_eq!(copy.containers, self.observed.containers, "seed {seed}");
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        self.observed
+            .observe(View(&self.pod), observation, self.now);
+    }
+
+    /// One thing happens.
+    fn tick(&mut self) {
+        let millis =
+            [0, 1, 900, 11_000, 400_000][usize::try_from(self.random.next() % 5).expect("small")];
+        self.now += SignedDuration::from_millis(millis);
+        match self.random.next() % 12 {
+            0..=5 => self.carry_out(),
+            6 => self.container_ends(),
+            7 if self.random.one_in(8) => self.machine_dies(),
+            8 if self.session && self.random.one_in(4) => {
+                self.session = false;
+                self.observe(Observation::SessionLost);
+            }
+            9 => self.guest_lies(),
+            10 if self.random.one_in(20) => self.node_restarts(),
+            11 if self.random.one_in(30) => {
+                self.pod
+                    .metadata
+                    .deletion_timestamp
+                    .get_or_insert(Time(self.now));
+            }
+            _ => self.session_opens(),
+        }
+    }
+
+    fn session_opens(&mut self) {
+        if self.machine && !self.session && self.observed.machine == Machine::Booting {
+            self.session = true;
+            let containers = self.guest.values().cloned().collect();
+            let set_up = self.set_up;
+            self.observe(Observation::SessionUp { set_up, containers });
+        }
+    }
+
+    fn container_ends(&mut self) {
+        let now = u64::try_from(self.now.as_nanosecond()).expect("positive");
+        let end = [End::Code(0), End::Code(1), End::Signal(9), End::OomKilled]
+            [usize::try_from(self.random.next() % 4).expect("small")];
+        let running = |c: &&mut GuestContainer| matches!(c.phase, GuestPhase::Running { .. });
+        let Some(container) = self.guest.values_mut().find(running) else {
+            return;
+        };
+        container.phase = GuestPhase::Ended {
+            at_ns: now,
+            end,
+            message: String::new(),
+        };
+        let (news, session) = (container.clone(), self.session);
+        if session {
+            self.observe(Observation::Container(news.clone()));
+            if self.random.one_in(2) {
+                let (container, attempt) = (news.name, news.attempt);
+                self.observe(Observation::LogsDrained { container, attempt });
+            }
+        }
+    }
+
+    fn machine_dies(&mut self) {
+        if self.machine {
+            self.machine = false;
+            self.session = false;
+            self.guest.clear();
+            self.newest.clear();
+            self.set_up = false;
+            self.observe(Observation::MachineEnded {
+                cause: "test".to_owned(),
+            });
+        }
+    }
+
+    /// News that no honest guest sends.
+    fn guest_lies(&mut self) {
+        let attempt = u32::try_from(self.random.next() % 9).expect("small") + 50;
+        let news = GuestContainer {
+            name: ["a", "b", "zzz"][usize::try_from(attempt % 3).expect("small")].to_owned(),
+            attempt,
+            started_at_ns: self.random.next(),
+            phase: GuestPhase::Running { pid: 1 },
+        };
+        let before = self.observed.containers.clone();
+        self.observe(Observation::Container(news));
+        assert_eq!(
+            self.observed.containers, before,
+            "seed {}: believed a lie",
+            self.seed
+        );
+    }
+
+    /// A new node from the checkpoint; what was under way is lost.
+    fn node_restarts(&mut self) {
+        let text = serde_json::to_string(&self.observed).expect("serializes");
+        self.observed = serde_json::from_str(&text).expect("parses");
+        self.pending.clear();
+        self.session = false;
+        let ensuring = |image: &super::observed::Image| {
+            matches!(image, super::observed::Image::Ensuring { .. })
+        };
+        self.observed.images.retain(|_, image| !ensuring(image));
+        if self.observed.machine == Machine::Forgetting {
+            self.observed.machine = Machine::Ended;
+        }
+        if self.machine {
+            self.observe(Observation::MachineLaunched);
+        } else if self.observed.machine != Machine::Absent {
+            self.observe(Observation::MachineEnded {
+                cause: "restart".to_owned(),
+            });
+        }
+    }
+
+    fn carry_out(&mut self) {
+        if self.pending.is_empty() {
+            return self.session_opens();
+        }
+        let at = usize::try_from(self.random.next()).unwrap_or(0) % self.pending.len();
+        let (epoch, step) = self.pending.remove(at);
+        // Commands go to the machine that they were meant for.
+        let stale = epoch != self.observed.epoch;
+        match step {
+            Step::StartContainer { container, attempt } if stale => {
+                self.observe(Observation::StartUnknown { container, attempt });
+            }
+            Step::EnsureImage { image, .. } => {
+                let observation = if self.random.one_in(4) {
+                    let kind = ImageFailureKind::Pull;
+                    let message = "no".to_owned();
+                    let failure = ImageFailure { kind, message };
+                    Observation::ImageFailed { image, failure }
+                } else {
+                    let info = ImageInfo {
+                        name: image.clone(),
+                        id: image.clone(),
+                    };
+                    let pull = None;
+                    Observation::ImageReady { image, info, pull }
+                };
+                self.observe(observation);
+            }
+            Step::LaunchMachine => {
+                assert!(!self.machine, "seed {}: two machines", self.seed);
+                if self.random.one_in(5) {
+                    self.observe(Observation::LaunchFailed {
+                        message: "no".to_owned(),
+                    });
+                } else {
+                    self.machine = true;
+                    self.observe(Observation::MachineLaunched);
+                }
+            }
+            Step::SetUpGuest if self.session => {
+                self.set_up = true;
+                self.observe(Observation::SetUpDone);
+            }
+            Step::StartContainer { container, attempt } => self.start(container, attempt),
+            Step::StopContainer { container, .. } if self.session => {
+                let now = u64::try_from(self.now.as_nanosecond()).expect("positive");
+                if let Some(found) = self.guest.get_mut(&container) {
+                    found.phase = GuestPhase::Ended {
+                        at_ns: now,
+                        end: End::Signal(15),
+                        message: String::new(),
+                    };
+                    let news = found.clone();
+                    self.observe(Observation::Container(news));
+                }
+            }
+            Step::PowerOff | Step::KillMachine { .. } => self.machine_dies(),
+            Step::ForgetMachine => self.observe(Observation::MachineForgotten),
+            Step::WriteStatus(status) => {
+                let failed = self.random.one_in(6);
+                self.observe(if failed {
+                    Observation::ApiFailed
+                } else {
+                    Observation::StatusWritten(status)
+                });
+            }
+            Step::Delete => {
+                assert!(!self.machine, "seed {}: deleted while it runs", self.seed);
+                self.deleted = true;
+                self.observe(Observation::PodDeleted);
+            }
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, container: String, attempt: u32) {
+        let seed = self.seed;
+        if self.random.one_in(6) {
+            let message = "no".to_owned();
+            let reason = "CreateContainerConfigError";
+            return self.observe(Observation::StartBlocked {
+                container,
+                attempt,
+                reason,
+                message,
+            });
+        }
+        if !self.session || !self.machine {
+            return self.observe(Observation::StartUnknown { container, attempt });
+        }
+        // The guest answers `Ok` to an attempt that it started before, and
+        // refuses one that is older.
+        if self
+            .newest
+            .get(&container)
+            .is_some_and(|newest| *newest >= attempt)
+        {
+            return;
+        }
+        self.newest.insert(container.clone(), attempt);
+        let key = (container.clone(), attempt);
+        assert!(!self.ran.contains(&key), "seed {seed}: {key:?} runs twice");
+        let older = self.ran.iter().filter(|(name, _)| *name == container);
+        let newest = older.map(|(_, attempt)| *attempt).max();
+        assert!(
+            newest.is_none_or(|n| n < attempt),
+            "seed {seed}: {key:?} after {newest:?}"
+        );
+        assert!(
+            self.terminal.is_none(),
+            "seed {seed}: {key:?} in a terminal pod"
+        );
+        if container != "i" {
+            let inits = View(&self.pod).inits().iter();
+            let done = inits.clone().all(|init| {
+                let run = self.guest.get(&init.name);
+                run.is_some_and(|c| {
+                    matches!(
+                        c.phase,
+                        GuestPhase::Ended {
+                            end: End::Code(0),
+                            ..
+                        }
+                    )
+                })
+            });
+            assert!(done, "seed {seed}: {key:?} before its init containers");
+        }
+        self.ran.push(key);
+        let news = GuestContainer {
+            name: container.clone(),
+            attempt,
+            started_at_ns: u64::try_from(self.now.as_nanosecond()).expect("positive"),
+            phase: GuestPhase::Running { pid: 7 },
+        };
+        self.guest.insert(container, news.clone());
+        if self.random.one_in(2) {
+            self.observe(Observation::Container(news));
+        } else {
+            self.session = false;
+            self.observe(Observation::SessionLost);
+        }
+    }
+}
+
+#[test]
+fn whatever_happens_nothing_runs_twice() {
+    let mut starts = 0;
+    for seed in 1..1500 {
+        let mut world = World::new(seed);
+        for _ in 0..150 {
+            world.settle();
+            world.tick();
+        }
+        starts += world.ran.len();
+    }
+    assert!(starts > 3000, "the world is too quiet: {starts} starts");
+}
+
+#[test]
+fn a_quiet_world_comes_to_rest() {
+    for seed in 1..300 {
+        let mut world = World::new(seed);
+        for _ in 0..40 {
+            world.settle();
+            world.tick();
+        }
+        world.pod.metadata.deletion_timestamp = Some(Time(world.now));
+        world.pod.metadata.deletion_grace_period_seconds = Some(1);
+        for _ in 0..400 {
+            world.settle();
+            if world.deleted {
+                break;
+            }
+            world.now += SignedDuration::from_secs(1);
+            world.carry_out();
+        }
+        let rest = (&world.observed, &world.pending);
+        assert!(world.deleted, "seed {seed}: a deleted pod stays: {rest:?}");
+    }
+}

@@ -1,0 +1,408 @@
+//! `status(pod, observed, now) -> PodStatus`, in upstream's shapes: phase,
+//! conditions and one status for each container.
+
+use super::backoff::go_duration;
+use super::identity::container_id;
+use super::observed::{Image, ImageFailureKind, Observed, Record, Rejection, State, Terminated};
+use super::resources::qos_class;
+use super::view::{RestartPolicy, Role, View, image_of};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition, PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+}
+
+impl Phase {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
+/// The pod's phase as its containers stand (upstream's `getPhase`).
+pub(crate) fn phase(view: View<'_>, observed: &Observed) -> Phase {
+    if observed.rejected.is_some() {
+        return Phase::Failed;
+    }
+    let ended_badly = |record: &Record| record.ended().is_some_and(|end| end.exit_code != 0);
+    let record = |container: &Container| observed.record(&container.name);
+    if view.restart_policy() == RestartPolicy::Never
+        && view.inits().iter().filter_map(record).any(ended_badly)
+    {
+        return Phase::Failed;
+    }
+    let mains: Vec<Option<&Record>> = view.mains().iter().map(record).collect();
+    let never_ran = |record: &Option<&Record>| {
+        record.is_none_or(|r| r.last.is_none() && !r.active() && r.ended().is_none())
+    };
+    if mains.iter().any(never_ran) {
+        return Phase::Pending;
+    }
+    let ended: Vec<&Terminated> = mains.iter().flatten().filter_map(|r| r.ended()).collect();
+    if ended.len() < mains.len() {
+        // A first start that is not confirmed is still a start to come.
+        let first = |r: &&Record| matches!(r.state, State::Starting { .. }) && r.attempt == 0;
+        let pending = mains.iter().flatten().any(first);
+        return if pending {
+            Phase::Pending
+        } else {
+            Phase::Running
+        };
+    }
+    let clean = ended.iter().all(|end| end.exit_code == 0);
+    match view.restart_policy() {
+        RestartPolicy::Always if view.deleting() && clean => Phase::Succeeded,
+        RestartPolicy::Always | RestartPolicy::OnFailure if view.deleting() && !clean => {
+            Phase::Failed
+        }
+        RestartPolicy::Always => Phase::Running,
+        RestartPolicy::OnFailure if clean => Phase::Succeeded,
+        RestartPolicy::OnFailure => Phase::Running,
+        RestartPolicy::Never if clean => Phase::Succeeded,
+        RestartPolicy::Never => Phase::Failed,
+    }
+}
+
+/// The status to be written; equal to the one written before unless something
+/// changed, so transition times come from there.
+pub(crate) fn status(pod: &Pod, observed: &Observed, now: Timestamp) -> PodStatus {
+    let view = View(pod);
+    let phase = phase(view, observed);
+    let list = |role: Role| -> Vec<ContainerStatus> {
+        view.containers()
+            .filter(|(own, _)| *own == role)
+            .map(|(_, container)| container_status(view, role, container, observed))
+            .collect()
+    };
+    let (inits, mains) = (list(Role::Init), list(Role::Main));
+    let conditions = conditions(pod, observed, phase, &inits, &mains, now);
+    let rejected = observed.rejected.as_ref();
+    PodStatus {
+        phase: Some(phase.name().to_owned()),
+        reason: rejected.map(|Rejection { reason, .. }| reason.clone()),
+        message: rejected.map(|Rejection { message, .. }| message.clone()),
+        conditions: Some(conditions),
+        init_container_statuses: (!inits.is_empty()).then_some(inits),
+        container_statuses: Some(mains),
+        start_time: Some(time(observed.accepted_at)),
+        host_ip: observed.host_ips.first().cloned(),
+        host_ips: (!observed.host_ips.is_empty()).then(|| {
+            let ips = observed.host_ips.iter().cloned();
+            ips.map(|ip| HostIP { ip }).collect()
+        }),
+        qos_class: Some(qos_class(view).to_owned()),
+        observed_generation: pod.metadata.generation,
+        ..PodStatus::default()
+    }
+}
+
+/// Times are compared as the API shows them: in whole seconds.
+pub(crate) fn time(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+fn container_status(
+    view: View<'_>,
+    role: Role,
+    container: &Container,
+    observed: &Observed,
+) -> ContainerStatus {
+    let fresh = Record::new();
+    let record = observed.record(&container.name).unwrap_or(&fresh);
+    let info = match observed.images.get(image_of(container)) {
+        Some(Image::Ready(info)) => Some(info),
+        _ => None,
+    };
+    let id = |attempt| container_id(view.uid(), &container.name, attempt);
+    let ended = |end: &Terminated| ContainerState {
+        terminated: Some(terminated(end, id(end.attempt))),
+        ..ContainerState::default()
+    };
+    let state = container_state(view, container, record, observed);
+    let shown = match &record.state {
+        State::Starting { .. } | State::Blocked { .. } | State::Waiting => record.last.as_ref(),
+        State::Running { .. } | State::Stopping { .. } => None,
+        State::Ended { end, .. } => Some(end),
+    };
+    let running = matches!(record.state, State::Running { .. } | State::Stopping { .. });
+    // While a back-off is shown, the end that caused it is the last state.
+    let last = if state.terminated.is_some() || running {
+        record.last.as_ref().filter(|last| Some(*last) != shown)
+    } else {
+        shown
+    };
+    let known = running || shown.is_some();
+    let restarts = match record.state {
+        State::Running { .. } | State::Stopping { .. } | State::Ended { .. } => record.attempt,
+        _ => shown.map_or(0, |end| end.attempt),
+    };
+    ContainerStatus {
+        name: container.name.clone(),
+        image: info.map_or_else(|| image_of(container).to_owned(), |i| i.name.clone()),
+        image_id: match info {
+            Some(info) if known => info.id.clone(),
+            _ => String::new(),
+        },
+        container_id: known.then(|| id(restarts)),
+        ready: match role {
+            Role::Main => running,
+            Role::Init => record.succeeded(),
+        },
+        started: Some(running),
+        restart_count: i32::try_from(restarts).unwrap_or(i32::MAX),
+        last_state: Some(last.map(ended).unwrap_or_default()),
+        state: Some(state),
+        ..ContainerStatus::default()
+    }
+}
+
+fn container_state(
+    view: View<'_>,
+    container: &Container,
+    record: &Record,
+    observed: &Observed,
+) -> ContainerState {
+    let id = |attempt| container_id(view.uid(), &container.name, attempt);
+    let ended = |end: &Terminated| ContainerState {
+        terminated: Some(terminated(end, id(end.attempt))),
+        ..ContainerState::default()
+    };
+    match &record.state {
+        State::Running { started_at } | State::Stopping { started_at, .. } => ContainerState {
+            running: Some(ContainerStateRunning {
+                started_at: Some(time(*started_at)),
+            }),
+            ..ContainerState::default()
+        },
+        State::Ended {
+            end,
+            announced: true,
+            ..
+        } if !view.deleting() && observed.rejected.is_none() => {
+            let delay = record.backoff.delay(end.finished_at).unwrap_or_default();
+            let message = format!(
+                "back-off {} restarting failed container={} pod={}",
+                go_duration(delay),
+                container.name,
+                view.label()
+            );
+            waiting("CrashLoopBackOff", Some(message))
+        }
+        State::Ended { end, .. } => ended(end),
+        State::Blocked {
+            reason, message, ..
+        } => waiting(reason, (!message.is_empty()).then(|| message.clone())),
+        State::Starting { .. } | State::Waiting => match &record.last {
+            Some(last) => ended(last),
+            None => first_wait(view, container, observed),
+        },
+    }
+}
+
+/// Why a container waits that never ran.
+fn first_wait(view: View<'_>, container: &Container, observed: &Observed) -> ContainerState {
+    let image = image_of(container);
+    let (failure, announced) = match observed.images.get(image) {
+        Some(Image::Failed {
+            failure, announced, ..
+        }) => (Some(failure), *announced),
+        Some(Image::Ensuring { failure, .. }) => (failure.as_ref(), true),
+        Some(Image::Ready(_)) | None => (None, false),
+    };
+    if let Some(failure) = failure {
+        let cause = &failure.message;
+        return match failure.kind {
+            ImageFailureKind::Pull if announced => {
+                let text = format!("Back-off pulling image \"{image}\": ErrImagePull: {cause}");
+                waiting("ImagePullBackOff", Some(text))
+            }
+            ImageFailureKind::Pull => waiting("ErrImagePull", Some(cause.clone())),
+            ImageFailureKind::Name => {
+                let text = format!("Failed to apply default image tag \"{image}\": {cause}");
+                waiting("InvalidImageName", Some(text))
+            }
+            ImageFailureKind::Never => {
+                let text =
+                    format!("Container image \"{image}\" is not present with pull policy of Never");
+                waiting("ErrImageNeverPull", Some(text))
+            }
+        };
+    }
+    let initializing = !view.inits().is_empty() && !initialized(view, observed);
+    waiting(
+        if initializing {
+            "PodInitializing"
+        } else {
+            "ContainerCreating"
+        },
+        None,
+    )
+}
+
+fn waiting(reason: &str, message: Option<String>) -> ContainerState {
+    ContainerState {
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason.to_owned()),
+            message,
+        }),
+        ..ContainerState::default()
+    }
+}
+
+fn terminated(end: &Terminated, id: String) -> ContainerStateTerminated {
+    ContainerStateTerminated {
+        container_id: Some(id),
+        exit_code: end.exit_code,
+        signal: end.signal,
+        reason: Some(end.reason.clone()),
+        message: (!end.message.is_empty()).then(|| end.message.clone()),
+        started_at: end.started_at.map(time),
+        finished_at: Some(time(end.finished_at)),
+    }
+}
+
+fn initialized(view: View<'_>, observed: &Observed) -> bool {
+    let succeeded = |c: &Container| observed.record(&c.name).is_some_and(Record::succeeded);
+    let ran = |c: &Container| observed.record(&c.name).is_some_and(|r| r.active());
+    view.inits().iter().all(succeeded) || view.mains().iter().any(ran)
+}
+
+/// The five conditions of a pod, and those that others own, as they were.
+fn conditions(
+    pod: &Pod,
+    observed: &Observed,
+    phase: Phase,
+    inits: &[ContainerStatus],
+    mains: &[ContainerStatus],
+    now: Timestamp,
+) -> Vec<PodCondition> {
+    let view = View(pod);
+    let before = observed.written.as_ref().or(pod.status.as_ref());
+    let before = before
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
+    let containers_ready = containers_ready(phase, mains);
+    let own = [
+        ("PodReadyToStartContainers", sandbox_ready(observed)),
+        ("Initialized", init_state(view, observed, phase, inits)),
+        ("Ready", containers_ready.clone()),
+        ("ContainersReady", containers_ready),
+        ("PodScheduled", Verdict::yes()),
+    ];
+    let names: Vec<&str> = own.iter().map(|(name, _)| *name).collect();
+    let others = before
+        .iter()
+        .filter(|condition| !names.contains(&condition.type_.as_str()));
+    let mut list: Vec<PodCondition> = others.cloned().collect();
+    for (name, verdict) in own {
+        let old = before.iter().find(|condition| condition.type_ == name);
+        let status = if verdict.ok { "True" } else { "False" };
+        let since = old
+            .filter(|old| old.status == status)
+            .and_then(|old| old.last_transition_time.clone());
+        list.push(PodCondition {
+            type_: name.to_owned(),
+            status: status.to_owned(),
+            reason: verdict.reason.map(str::to_owned),
+            message: verdict.message,
+            last_transition_time: Some(since.unwrap_or_else(|| time(now))),
+            observed_generation: pod.metadata.generation,
+            ..PodCondition::default()
+        });
+    }
+    list
+}
+
+#[derive(Clone, Debug)]
+struct Verdict {
+    ok: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Verdict {
+    const fn yes() -> Self {
+        Self {
+            ok: true,
+            reason: None,
+            message: None,
+        }
+    }
+
+    const fn no(reason: &'static str, message: Option<String>) -> Self {
+        Self {
+            ok: false,
+            reason: Some(reason),
+            message,
+        }
+    }
+}
+
+fn sandbox_ready(observed: &Observed) -> Verdict {
+    use super::observed::Machine;
+    match observed.machine {
+        Machine::Ready | Machine::PoweringOff { .. } => Verdict::yes(),
+        // A session that is lost for a moment does not unmake the machine.
+        Machine::Booting if observed.any_active() => Verdict::yes(),
+        _ => Verdict {
+            ok: false,
+            reason: None,
+            message: None,
+        },
+    }
+}
+
+fn init_state(
+    view: View<'_>,
+    observed: &Observed,
+    phase: Phase,
+    inits: &[ContainerStatus],
+) -> Verdict {
+    if phase == Phase::Succeeded {
+        return Verdict {
+            reason: Some("PodCompleted"),
+            ..Verdict::yes()
+        };
+    }
+    if initialized(view, observed) {
+        return Verdict::yes();
+    }
+    let names: Vec<&str> = inits
+        .iter()
+        .filter(|s| !s.ready)
+        .map(|s| s.name.as_str())
+        .collect();
+    let text = format!("containers with incomplete status: [{}]", names.join(" "));
+    Verdict::no("ContainersNotInitialized", Some(text))
+}
+
+fn containers_ready(phase: Phase, mains: &[ContainerStatus]) -> Verdict {
+    match phase {
+        Phase::Succeeded => return Verdict::no("PodCompleted", None),
+        Phase::Failed => return Verdict::no("PodFailed", None),
+        Phase::Pending | Phase::Running => {}
+    }
+    let names: Vec<&str> = mains
+        .iter()
+        .filter(|s| !s.ready)
+        .map(|s| s.name.as_str())
+        .collect();
+    if names.is_empty() {
+        return Verdict::yes();
+    }
+    let text = format!("containers with unready status: [{}]", names.join(" "));
+    Verdict::no("ContainersNotReady", Some(text))
+}

@@ -1,0 +1,177 @@
+//! What the rest of `pod` reads of a Pod, defaults and absent parts resolved.
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use machine_spec::MachineId;
+
+/// Which of a pod's lists a container stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Init,
+    Main,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RestartPolicy {
+    Always,
+    OnFailure,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+/// The grace period of a pod that names none (upstream's default), in seconds.
+pub(crate) const DEFAULT_GRACE: i64 = 30;
+
+/// Read access to one Pod.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a>(pub(crate) &'a Pod);
+
+impl<'a> View<'a> {
+    pub(crate) fn name(self) -> &'a str {
+        self.0.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn namespace(self) -> &'a str {
+        self.0.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn uid(self) -> &'a str {
+        self.0.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// `name_namespace(uid)`, as upstream's messages name a pod.
+    pub(crate) fn label(self) -> String {
+        format!("{}_{}({})", self.name(), self.namespace(), self.uid())
+    }
+
+    pub(crate) fn spec(self) -> Option<&'a PodSpec> {
+        self.0.spec.as_ref()
+    }
+
+    pub(crate) fn restart_policy(self) -> RestartPolicy {
+        match self.spec().and_then(|spec| spec.restart_policy.as_deref()) {
+            Some("Never") => RestartPolicy::Never,
+            Some("OnFailure") => RestartPolicy::OnFailure,
+            _ => RestartPolicy::Always,
+        }
+    }
+
+    pub(crate) fn inits(self) -> &'a [Container] {
+        self.spec()
+            .and_then(|spec| spec.init_containers.as_deref())
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn mains(self) -> &'a [Container] {
+        self.spec().map_or(&[], |spec| &spec.containers)
+    }
+
+    /// All containers, init containers first.
+    pub(crate) fn containers(self) -> impl Iterator<Item = (Role, &'a Container)> {
+        let inits = self.inits().iter().map(|c| (Role::Init, c));
+        inits.chain(self.mains().iter().map(|c| (Role::Main, c)))
+    }
+
+    pub(crate) fn container(self, name: &str) -> Option<(Role, &'a Container)> {
+        self.containers().find(|(_, c)| c.name == name)
+    }
+
+    pub(crate) fn deleting(self) -> bool {
+        self.0.metadata.deletion_timestamp.is_some()
+    }
+
+    /// The grace period that applies now, in milliseconds.
+    pub(crate) fn grace_ms(self) -> u64 {
+        let asked = self.0.metadata.deletion_grace_period_seconds;
+        let own = self.spec().and_then(|s| s.termination_grace_period_seconds);
+        let seconds = asked.or(own).unwrap_or(DEFAULT_GRACE).clamp(0, 1 << 31);
+        u64::try_from(seconds)
+            .unwrap_or_default()
+            .saturating_mul(1000)
+    }
+
+    /// The phase that the API has on record.
+    pub(crate) fn phase(self) -> &'a str {
+        let status = self.0.status.as_ref();
+        status.and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
+    }
+
+    pub(crate) fn terminal_in_api(self) -> bool {
+        matches!(self.phase(), "Succeeded" | "Failed")
+    }
+
+    /// The bytes of the pod's UID.
+    pub(crate) fn machine_id(self) -> Option<MachineId> {
+        machine_id(self.uid())
+    }
+}
+
+/// A machine is named by the bytes of its pod's UID.
+pub(crate) fn machine_id(uid: &str) -> Option<MachineId> {
+    uuid::Uuid::parse_str(uid)
+        .ok()
+        .map(|uid| MachineId(*uid.as_bytes()))
+}
+
+pub(crate) fn image_of(container: &Container) -> &str {
+    container.image.as_deref().unwrap_or_default()
+}
+
+/// `imagePullPolicy`, with upstream's default when it is absent.
+pub(crate) fn pull_policy(container: &Container) -> PullPolicy {
+    match container.image_pull_policy.as_deref() {
+        Some("Always") => PullPolicy::Always,
+        Some("IfNotPresent") => PullPolicy::IfNotPresent,
+        Some("Never") => PullPolicy::Never,
+        _ => default_pull_policy(image_of(container)),
+    }
+}
+
+fn default_pull_policy(image: &str) -> PullPolicy {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    if last.contains('@') {
+        return PullPolicy::IfNotPresent;
+    }
+    match last.rsplit_once(':') {
+        None | Some((_, "latest")) => PullPolicy::Always,
+        Some(_) => PullPolicy::IfNotPresent,
+    }
+}
+
+/// `spec.containers{name}`, as events name a container.
+pub(crate) fn field_path(role: Role, name: &str) -> String {
+    match role {
+        Role::Init => format!("spec.initContainers{{{name}}}"),
+        Role::Main => format!("spec.containers{{{name}}}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pull_policy_defaults_by_tag() {
+        for (image, policy) in [
+            ("nginx", PullPolicy::Always),
+            ("nginx:latest", PullPolicy::Always),
+            ("registry:5000/nginx", PullPolicy::Always),
+            ("nginx:1.27", PullPolicy::IfNotPresent),
+            ("nginx@sha256:00", PullPolicy::IfNotPresent),
+        ] {
+            assert_eq!(default_pull_policy(image), policy, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_uid_names_the_machine() {
+        let id = machine_id("0f0e0d0c-0b0a-0908-0706-050403020100").expect("a uid");
+        assert_eq!(id.to_string(), "0f0e0d0c0b0a09080706050403020100");
+        assert_eq!(machine_id("../etc"), None);
+    }
+}

@@ -1,0 +1,521 @@
+//! Which pods are here: follows the API, gives each pod a worker, and at the
+//! start takes over what an earlier `node` left running.
+//!
+//! ```text
+//!   start: checkpoints + init's list + API's list -> adopt, start anew, or kill
+//!   then:  list, watch -> Update::Pod, Update::Gone
+//! ```
+//!
+//! Nothing is killed before the API was listed once. A worker's updates wait
+//! in a queue of 16; while one is full the watch waits.
+
+use crate::Shutdown;
+use crate::checkpoint::{self, Checkpoint};
+use crate::logs;
+use crate::machine::{Control, Known, LaunchError, Process};
+use crate::pod::observed::{Machine, Record, State, Terminated};
+use crate::pod::resources::{Amount, requests};
+use crate::pod::view::View;
+use crate::pod::{Observation, Observed, admission};
+use crate::worker::{Adopted, Shared, Shown, Update, Worker};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use machine_spec::MachineId;
+use machine_spec::control::State as VmmState;
+use reconcile::resource::core::PODS;
+use reconcile::{ClientError, ListOptions, WatchEvent, WatchOptions};
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// How long a failed list rests.
+const RELIST: Duration = Duration::from_secs(1);
+
+/// What the node may give to pods.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) allocatable: Amount,
+    pub(crate) max_pods: usize,
+}
+
+/// The pods as the kubelet's surface sees them: by namespace and name.
+#[derive(Clone, Default)]
+pub(crate) struct Directory(Arc<RwLock<ByName>>);
+
+type ByName = HashMap<(String, String), watch::Receiver<Shown>>;
+
+impl Directory {
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Shown> {
+        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let shown = map.get(&(namespace.to_owned(), name.to_owned()))?;
+        Some(shown.borrow().clone())
+    }
+
+    pub(crate) fn all(&self) -> Vec<Shown> {
+        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        map.values().map(|shown| shown.borrow().clone()).collect()
+    }
+
+    fn insert(&self, pod: &Pod, shown: watch::Receiver<Shown>) {
+        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        map.insert(key(pod), shown);
+    }
+
+    /// Removes the pod's entry unless another pod of that name has it.
+    fn remove(&self, shown: &watch::Receiver<Shown>) {
+        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        map.retain(|_, own| !own.same_channel(shown));
+    }
+}
+
+fn key(pod: &Pod) -> (String, String) {
+    let view = View(pod);
+    (view.namespace().to_owned(), view.name().to_owned())
+}
+
+struct Entry {
+    updates: mpsc::Sender<Update>,
+    shown: watch::Receiver<Shown>,
+    asks: Amount,
+}
+
+pub(crate) struct Roster {
+    shared: Arc<Shared>,
+    node_name: String,
+    room: Room,
+    directory: Directory,
+    /// By uid.
+    entries: HashMap<String, Entry>,
+    workers: JoinSet<String>,
+}
+
+impl Roster {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        node_name: String,
+        room: Room,
+        directory: Directory,
+    ) -> Self {
+        Self {
+            shared,
+            node_name,
+            room,
+            directory,
+            entries: HashMap::new(),
+            workers: JoinSet::new(),
+        }
+    }
+
+    /// Follows the API until `stop` resolves; then stops all pods if it says
+    /// so, and otherwise leaves them running.
+    ///
+    /// # Errors
+    /// That `init` or the data directory fails; not that the API does.
+    pub(crate) async fn run(
+        mut self,
+        stop: impl Future<Output = Shutdown>,
+    ) -> Result<(), RosterError> {
+        let shutdown = {
+            let follow = self.follow();
+            tokio::pin!(stop, follow);
+            tokio::select! {
+                shutdown = &mut stop => shutdown,
+                result = &mut follow => return result,
+            }
+        };
+        if shutdown == Shutdown::PowerOff {
+            self.leave().await;
+        }
+        Ok(())
+    }
+
+    /// Stops all pods and waits until their machines are gone.
+    async fn leave(&mut self) {
+        for entry in self.entries.values() {
+            drop(entry.updates.send(Update::Leave).await);
+        }
+        while let Some(ended) = self.workers.join_next().await {
+            if let Err(error) = ended {
+                log::error!("a pod's worker: {error}");
+            }
+        }
+    }
+
+    async fn follow(&mut self) -> Result<(), RosterError> {
+        let mut started = false;
+        loop {
+            let options = ListOptions {
+                field_selector: Some(self.selector()),
+                ..ListOptions::default()
+            };
+            let listed = self.shared.client.list_all(&PODS, None, &options).await;
+            match listed {
+                Ok(list) => {
+                    let pods: Vec<Pod> = list.items.into_iter().filter_map(parse).collect();
+                    if started {
+                        self.replace(pods).await;
+                    } else {
+                        self.take_over(pods).await?;
+                        started = true;
+                    }
+                    if let Err(error) = self.watch(list.resource_version).await {
+                        log::info!("watch of pods: {error}");
+                    }
+                }
+                Err(error) => {
+                    log::warn!("list of pods: {error}");
+                    self.rest().await;
+                }
+            }
+        }
+    }
+
+    async fn rest(&mut self) {
+        tokio::time::sleep(RELIST).await;
+        while let Some(Ok(uid)) = self.workers.try_join_next() {
+            self.ended(&uid);
+        }
+    }
+
+    fn selector(&self) -> String {
+        format!("spec.nodeName={}", self.node_name)
+    }
+
+    async fn watch(&mut self, resource_version: String) -> Result<(), ClientError> {
+        let options = WatchOptions {
+            field_selector: Some(self.selector()),
+            resource_version: Some(resource_version),
+            bookmarks: true,
+            ..WatchOptions::default()
+        };
+        let mut stream = self.shared.client.watch(&PODS, None, &options).await?;
+        loop {
+            tokio::select! {
+                event = stream.next() => match event? {
+                    Some(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) => {
+                        if let Some(pod) = parse(pod) {
+                            self.upsert(pod).await;
+                        }
+                    }
+                    Some(WatchEvent::Deleted(pod)) => {
+                        if let Some(pod) = parse(pod) {
+                            self.gone(View(&pod).uid()).await;
+                        }
+                    }
+                    Some(WatchEvent::Bookmark { .. }) => {}
+                    None => return Ok(()),
+                },
+                Some(ended) = self.workers.join_next() => match ended {
+                    Ok(uid) => self.ended(&uid),
+                    Err(error) => log::error!("a pod's worker: {error}"),
+                },
+            }
+        }
+    }
+
+    /// A later list: what is not in it is gone.
+    async fn replace(&mut self, pods: Vec<Pod>) {
+        let present: HashSet<&str> = pods.iter().map(|pod| View(pod).uid()).collect();
+        let absent: Vec<String> = self
+            .entries
+            .keys()
+            .filter(|uid| !present.contains(uid.as_str()))
+            .cloned()
+            .collect();
+        for uid in absent {
+            self.gone(&uid).await;
+        }
+        for pod in pods {
+            self.upsert(pod).await;
+        }
+    }
+
+    async fn upsert(&mut self, pod: Pod) {
+        let uid = View(&pod).uid().to_owned();
+        if let Some(entry) = self.entries.get(&uid) {
+            // A worker that ended between two events needs no news.
+            drop(entry.updates.send(Update::Pod(Box::new(pod))).await);
+            return;
+        }
+        let view = View(&pod);
+        if view.terminal_in_api() && !view.deleting() {
+            return;
+        }
+        let observed = self.fresh(&pod);
+        self.start(pod, observed, None);
+    }
+
+    async fn gone(&mut self, uid: &str) {
+        if let Some(entry) = self.entries.get(uid) {
+            drop(entry.updates.send(Update::Gone).await);
+        }
+    }
+
+    /// A pod that was never here, or whose memory was lost.
+    fn fresh(&self, pod: &Pod) -> Observed {
+        let now = Timestamp::now();
+        let mut observed = from_api(pod, now);
+        let used = self.entries.values().map(|entry| entry.asks);
+        let used = used.fold(Amount::default(), Amount::plus);
+        let Room {
+            allocatable,
+            max_pods,
+        } = self.room;
+        let count = self.entries.len();
+        let view = View(pod);
+        if observed.containers.is_empty() && !view.deleting() {
+            observed.rejected = admission::check(view, used, allocatable, count, max_pods);
+        }
+        observed
+    }
+
+    fn start(&mut self, pod: Pod, observed: Observed, adopted: Option<Adopted>) {
+        let uid = View(&pod).uid().to_owned();
+        let rejected = observed.rejected.is_some();
+        let asks = if rejected {
+            Amount::default()
+        } else {
+            requests(View(&pod))
+        };
+        let (mut worker, shown) = Worker::new(self.shared.clone(), pod.clone(), observed);
+        if let Some(adopted) = adopted {
+            worker.adopt(adopted);
+        }
+        let (updates, receiver) = mpsc::channel(16);
+        self.directory.insert(&pod, shown.clone());
+        let name = uid.clone();
+        self.workers.spawn(async move {
+            worker.run(receiver).await;
+            name
+        });
+        let entry = Entry {
+            updates,
+            shown,
+            asks,
+        };
+        self.entries.insert(uid, entry);
+    }
+
+    fn ended(&mut self, uid: &str) {
+        if let Some(entry) = self.entries.remove(uid) {
+            self.directory.remove(&entry.shown);
+        }
+    }
+
+    /// The first list: puts together what runs, what is remembered and what
+    /// is wanted.
+    async fn take_over(&mut self, pods: Vec<Pod>) -> Result<(), RosterError> {
+        let mut machines: HashMap<MachineId, Known> = HashMap::new();
+        for known in self.shared.launcher.list().await? {
+            let (Known::Running(id, _) | Known::Ended(id, _)) = &known;
+            machines.insert(*id, known);
+        }
+        let mut remembered: HashMap<String, Checkpoint> = checkpoint::load_all(&self.shared.data)?
+            .into_iter()
+            .map(|checkpoint| (checkpoint.uid.clone(), checkpoint))
+            .collect();
+        for pod in pods {
+            let view = View(&pod);
+            let machine = view.machine_id().and_then(|id| machines.remove(&id));
+            let checkpoint = remembered.remove(view.uid());
+            self.resume(pod, machine, checkpoint).await;
+        }
+        for known in machines.into_values() {
+            self.discard(known).await;
+        }
+        for checkpoint in remembered.into_values() {
+            let Checkpoint {
+                namespace,
+                name,
+                uid,
+                ..
+            } = checkpoint;
+            checkpoint::remove(&self.shared.data, &uid)?;
+            if let Some(logs) = logs::pod_directory(&self.shared.data, &namespace, &name, &uid) {
+                drop(std::fs::remove_dir_all(logs));
+            }
+        }
+        Ok(())
+    }
+
+    async fn resume(&mut self, pod: Pod, machine: Option<Known>, checkpoint: Option<Checkpoint>) {
+        let view = View(&pod);
+        let label = view.label();
+        let Some(checkpoint) = checkpoint else {
+            // Without memory nobody can say what runs in there.
+            if let Some(known) = machine {
+                log::warn!("pod {label}: its machine is not remembered and is discarded");
+                self.discard(known).await;
+            }
+            return self.upsert(pod).await;
+        };
+        let mut observed = checkpoint.observed;
+        settle(&mut observed);
+        match machine {
+            Some(Known::Running(id, process)) => match adopt(process).await {
+                Some(adopted) => {
+                    log::info!("pod {label}: its machine runs and is adopted");
+                    self.start(pod, observed, Some(adopted));
+                }
+                None => {
+                    log::warn!("pod {label}: its machine never started and is discarded");
+                    drop(self.shared.launcher.kill(id).await);
+                    self.lost(pod, observed, "the machine was not started");
+                }
+            },
+            Some(Known::Ended(_, status)) => {
+                let cause = crate::machine::cause(None, status);
+                self.lost(pod, observed, &cause);
+            }
+            None => self.lost(pod, observed, "the node was restarted"),
+        }
+    }
+
+    /// The pod's machine ended while nobody looked.
+    fn lost(&mut self, pod: Pod, mut observed: Observed, cause: &str) {
+        let now = Timestamp::now();
+        let cause = cause.to_owned();
+        let view = View(&pod);
+        if observed.machine != Machine::Absent {
+            let notes = observed.observe(view, Observation::MachineEnded { cause }, now);
+            for note in notes {
+                self.shared.events.about_pod(&pod, note, now);
+            }
+        }
+        self.start(pod, observed, None);
+    }
+
+    async fn discard(&self, known: Known) {
+        let id = match known {
+            Known::Running(id, process) => {
+                if let Err(error) = self.shared.launcher.kill(id).await {
+                    log::warn!("kill machine {id}: {error}");
+                    return;
+                }
+                drop(process.ended.await);
+                id
+            }
+            Known::Ended(id, _) => id,
+        };
+        if let Err(error) = self.shared.launcher.forget(id).await {
+            log::warn!("forget machine {id}: {error}");
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RosterError {
+    #[error("machines: {0}")]
+    Launcher(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("checkpoints: {0}")]
+    Checkpoints(#[from] std::io::Error),
+}
+
+impl From<LaunchError> for RosterError {
+    fn from(error: LaunchError) -> Self {
+        Self::Launcher(Box::new(error))
+    }
+}
+
+fn parse(value: Value) -> Option<Pod> {
+    match serde_json::from_value(value) {
+        Ok(pod) => Some(pod),
+        Err(error) => {
+            log::error!("a pod of this node can't be read: {error}");
+            None
+        }
+    }
+}
+
+/// A machine that was told what it is can be taken over.
+async fn adopt(process: Process) -> Option<Adopted> {
+    let Process {
+        control: socket,
+        _pidfd,
+        ended,
+    } = process;
+    let kept = rustix::io::dup(&socket).ok()?;
+    let control = Control::start(socket).ok()?;
+    let status = tokio::time::timeout(Duration::from_secs(10), control.status()).await;
+    match status {
+        Ok(Ok(status)) if status.state != VmmState::Waiting => Some(Adopted {
+            process: Process {
+                control: kept,
+                _pidfd,
+                ended,
+            },
+            control,
+        }),
+        _ => None,
+    }
+}
+
+/// What was under way when `node` ended is not under way any more.
+fn settle(observed: &mut Observed) {
+    use crate::pod::observed::Image;
+    observed
+        .images
+        .retain(|_, image| !matches!(image, Image::Ensuring { .. }));
+    if observed.machine == Machine::Forgetting {
+        observed.machine = Machine::Ended;
+    }
+}
+
+/// Without a checkpoint, the API remembers how often containers were started:
+/// what ran is lost, and counts as an attempt.
+fn from_api(pod: &Pod, now: Timestamp) -> Observed {
+    let view = View(pod);
+    let status = pod.status.as_ref();
+    let started = status
+        .and_then(|s| s.start_time.as_ref())
+        .map_or(now, |t| t.0);
+    let mut observed = Observed::new(started);
+    let lists = status.into_iter().flat_map(|s| {
+        let inits = s.init_container_statuses.as_deref().unwrap_or_default();
+        inits
+            .iter()
+            .chain(s.container_statuses.as_deref().unwrap_or_default())
+    });
+    for known in lists {
+        if known.container_id.is_none() || view.container(&known.name).is_none() {
+            continue;
+        }
+        let attempt = u32::try_from(known.restart_count).unwrap_or_default();
+        let ended = known.state.as_ref().and_then(|s| s.terminated.as_ref());
+        let end = match ended {
+            Some(end) => Terminated {
+                attempt,
+                exit_code: end.exit_code,
+                signal: end.signal,
+                reason: end.reason.clone().unwrap_or_default(),
+                message: end.message.clone().unwrap_or_default(),
+                started_at: end.started_at.as_ref().map(|t| t.0),
+                finished_at: end.finished_at.as_ref().map_or(now, |t| t.0),
+            },
+            None => Terminated {
+                attempt,
+                exit_code: 137,
+                signal: None,
+                reason: "ContainerStatusUnknown".to_owned(),
+                message: "The container could not be located when the node started".to_owned(),
+                started_at: None,
+                finished_at: now,
+            },
+        };
+        let record = Record {
+            attempt,
+            state: State::Ended {
+                end,
+                drained: true,
+                announced: false,
+            },
+            ..Record::new()
+        };
+        observed.containers.insert(known.name.clone(), record);
+    }
+    observed
+}

@@ -1,0 +1,9 @@
+//! The role as a whole, between an API in memory, an `init` that launches
+//! nothing but threads of this process, and guests that speak the real
+//! protocol over the real descriptors.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod api;
+mod init;
+mod scenarios;

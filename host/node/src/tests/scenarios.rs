@@ -1,0 +1,417 @@
+//! What a user sees of pods.
+
+use super::api::{Api, DEADLINE};
+use super::init::{Init, Script};
+use crate::images::ImageSource;
+use crate::roster::Directory;
+use crate::server::Surface;
+use crate::{Config, Parts, Shutdown, serve};
+use guest_protocol::End;
+use image::{Credentials, Image, ImageConfig, PullError, PullPolicy, Reference};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+const POD: &str = "/api/v1/namespaces/default/pods/web";
+const UID: &str = "11111111-2222-3333-4444-555555555555";
+
+/// One image under every name.
+struct OneImage(Arc<Image>);
+
+impl ImageSource for OneImage {
+    fn get(&self, _: &Reference) -> Option<Arc<Image>> {
+        Some(self.0.clone())
+    }
+
+    fn ensure<'a>(
+        &'a self,
+        _: &'a Reference,
+        _: PullPolicy,
+        _: &'a [Credentials],
+    ) -> Pin<Box<dyn Future<Output = Result<Arc<Image>, PullError>> + Send + 'a>> {
+        Box::pin(async { Ok(self.0.clone()) })
+    }
+
+    fn list(&self) -> Vec<(Arc<Image>, Vec<String>)> {
+        Vec::new()
+    }
+}
+
+struct Stage {
+    files: tempfile::TempDir,
+    directory: Directory,
+    api: Api,
+    init: Init,
+}
+
+/// A `node` that runs.
+struct Node {
+    stop: oneshot::Sender<Shutdown>,
+    thread: JoinHandle<Result<(), crate::Error>>,
+}
+
+impl Stage {
+    fn new(script: Script) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        for name in ["kernel", "initramfs", "image.erofs"] {
+            std::fs::write(files.path().join(name), name).unwrap();
+        }
+        Self {
+            files,
+            directory: Directory::default(),
+            api: Api::new(),
+            init: Init::new(script),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.files.path()
+    }
+
+    fn node(&self) -> Node {
+        let at = |name: &str| self.path().join(name);
+        let config: Config = serde_json::from_value(json!({
+            "nodeName": "n1", "kubeconfig": "/none", "dataDir": self.path(),
+            "serving": {"certificate": "/none", "key": "/none", "clientCa": "/none"},
+            "guest": {"kernel": at("kernel"), "initramfs": at("initramfs")},
+        }))
+        .unwrap();
+        let image = Image {
+            id: "sha256:00".to_owned(),
+            repo_digest: "docker.io/library/a@sha256:00".to_owned(),
+            erofs: at("image.erofs"),
+            size: 4096,
+            config: ImageConfig {
+                cmd: vec!["/bin/a".to_owned()],
+                ..ImageConfig::default()
+            },
+            manifest: format!("sha256:{}", "0".repeat(64)).parse().unwrap(),
+        };
+        let parts = Parts {
+            client: reconcile::Client::new(Arc::new(self.api.clone())),
+            images: Arc::new(OneImage(Arc::new(image))),
+            launch: self.init.socket(),
+            directory: self.directory.clone(),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async { stopped.await.unwrap_or(Shutdown::Restart) };
+        // A runtime of its own, so that nothing of it outlives it.
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap();
+            let result = runtime.block_on(serve(config, parts, shutdown));
+            runtime.shutdown_timeout(DEADLINE);
+            result
+        });
+        Node { stop, thread }
+    }
+
+    fn apply(&self, mut spec: Value) {
+        spec["nodeName"] = json!("n1");
+        self.api.put(
+            POD,
+            json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "web", "namespace": "default", "uid": UID},
+                "spec": spec, "status": {"phase": "Pending"},
+            }),
+        );
+    }
+
+    async fn status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.api
+            .wait(what, |api| {
+                let pod = api.get(POD)?;
+                wanted(&pod["status"]).then(|| pod["status"].clone())
+            })
+            .await
+    }
+
+    /// Waits until the lines of a log, put together, are `wanted`.
+    async fn content(&self, container: &str, attempt: u32, wanted: &str) {
+        let pod = self.path().join(format!("logs/default_web_{UID}"));
+        let file = pod.join(format!("{container}/{attempt}.log"));
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            let log = std::fs::read_to_string(&file).unwrap_or_default();
+            let content: String = log
+                .lines()
+                .filter_map(|l| l.splitn(4, ' ').nth(3))
+                .collect();
+            if content == wanted {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "log is {log:?}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// What the kubelet's surface answers an administrator.
+    async fn kubelet(&self, path: &str) -> (u16, String) {
+        let surface = Surface {
+            directory: self.directory.clone(),
+            data: self.path().to_owned(),
+        };
+        let client = crate::server::administrator();
+        let request = http::Request::get(path).body(()).unwrap();
+        let response = surface.answer(request, Some(&client)).await;
+        let code = response.status().as_u16();
+        let body = http_body_util::BodyExt::collect(response.into_body())
+            .await
+            .unwrap();
+        (code, String::from_utf8(body.to_bytes().to_vec()).unwrap())
+    }
+
+    fn set(&self, field: &str, value: Value) {
+        let mut pod = self.api.get(POD).unwrap();
+        pod["metadata"][field] = value;
+        self.api.put(POD, pod);
+    }
+}
+
+impl Node {
+    async fn stop(self, how: Shutdown) {
+        self.stop.send(how).unwrap();
+        let ended = tokio::task::spawn_blocking(|| self.thread.join());
+        tokio::time::timeout(DEADLINE, ended)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
+}
+
+fn one(policy: &str) -> Value {
+    json!({"restartPolicy": policy, "containers": [{"name": "a", "image": "a:1"}]})
+}
+
+fn running(status: &Value) -> bool {
+    status["phase"] == "Running" && status["containerStatuses"][0]["ready"] == true
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_runs_logs_and_is_deleted() {
+    let stage = Stage::new(Script {
+        output: BTreeMap::from([("a".to_owned(), b"hello\nworld\n".to_vec())]),
+        ..Script::default()
+    });
+    let node = stage.node();
+    stage.apply(one("Always"));
+    let status = stage.status("Running", running).await;
+    let container = &status["containerStatuses"][0];
+    assert_eq!(container["imageID"], "docker.io/library/a@sha256:00");
+    assert_eq!(container["restartCount"], 0);
+    assert!(
+        container["containerID"]
+            .as_str()
+            .unwrap()
+            .starts_with("atoll://")
+    );
+    assert_eq!(status["qosClass"], "BestEffort");
+    let ready = status["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|c| c["type"] == "Ready");
+    assert_eq!(ready.unwrap()["status"], "True");
+    stage.content("a", 0, "helloworld").await;
+    stage
+        .api
+        .wait("Started", |api| {
+            let events = api.events();
+            events
+                .iter()
+                .any(|e| e == "Started: Container started")
+                .then_some(())
+        })
+        .await;
+    assert_eq!(
+        stage.kubelet("/containerLogs/default/web/a").await,
+        (200, "hello\nworld\n".into())
+    );
+    let tail = "/containerLogs/default/web/a?tailLines=1";
+    assert_eq!(stage.kubelet(tail).await, (200, "world\n".into()));
+    let previous = "previous terminated container \"a\" in pod \"web\" not found";
+    let asked = stage
+        .kubelet("/containerLogs/default/web/a?previous=true")
+        .await;
+    assert_eq!(asked, (400, previous.into()));
+    let (code, pods) = stage.kubelet("/pods").await;
+    assert!(
+        code == 200 && pods.contains("\"phase\":\"Running\""),
+        "{pods}"
+    );
+    stage.set("deletionGracePeriodSeconds", json!(1));
+    stage.set("deletionTimestamp", json!("2026-11-21T08:00:00Z"));
+    stage
+        .api
+        .wait("deletion", |api| api.get(POD).is_none().then_some(()))
+        .await;
+    let events = stage.api.events();
+    assert!(
+        events.contains(&"Killing: Stopping container a".to_owned()),
+        "{events:?}"
+    );
+    assert_eq!(stage.init.known(), 0, "its machine is forgotten");
+    node.stop(Shutdown::Restart).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_completed_pod_keeps_its_log_and_its_machine_goes() {
+    let stage = Stage::new(Script {
+        output: BTreeMap::from([("a".to_owned(), b"hello\nworld".to_vec())]),
+        ends: BTreeMap::from([("a".to_owned(), End::Code(0))]),
+        ..Script::default()
+    });
+    let node = stage.node();
+    stage.apply(one("Never"));
+    let status = stage
+        .status("Succeeded", |s| s["phase"] == "Succeeded")
+        .await;
+    let terminated = &status["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!(terminated["reason"], "Completed");
+    let ready = |s: &Value| {
+        let conditions = s["conditions"].as_array().unwrap();
+        let sandbox = conditions
+            .iter()
+            .find(|c| c["type"] == "PodReadyToStartContainers");
+        sandbox.unwrap()["status"] == "False"
+    };
+    stage.status("the machine's end", ready).await;
+    assert_eq!(stage.init.running(), 0);
+    stage.content("a", 0, "helloworld").await;
+    node.stop(Shutdown::Restart).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_container_is_restarted_and_then_held_back() {
+    let stage = Stage::new(Script {
+        ends: BTreeMap::from([("a".to_owned(), End::Code(3))]),
+        ..Script::default()
+    });
+    let node = stage.node();
+    stage.apply(one("OnFailure"));
+    let held =
+        |s: &Value| s["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff";
+    let status = stage.status("CrashLoopBackOff", held).await;
+    let container = &status["containerStatuses"][0];
+    assert_eq!(container["restartCount"], 1);
+    assert_eq!(container["lastState"]["terminated"]["exitCode"], 3);
+    let message = container["state"]["waiting"]["message"].as_str().unwrap();
+    let wanted = format!("back-off 10s restarting failed container=a pod=web_default({UID})");
+    assert_eq!(message, wanted);
+    assert_eq!(status["phase"], "Running");
+    let started: Vec<u32> = stage
+        .init
+        .started()
+        .iter()
+        .map(|(_, _, attempt)| *attempt)
+        .collect();
+    assert_eq!(started, [0, 1]);
+    node.stop(Shutdown::Restart).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vmm_that_dies_is_told_and_replaced() {
+    let stage = Stage::new(Script::default());
+    let node = stage.node();
+    stage.apply(one("Always"));
+    stage.status("Running", running).await;
+    stage.init.kill_all(31);
+    let again = |s: &Value| running(s) && s["containerStatuses"][0]["restartCount"] == 1;
+    let status = stage.status("Running again", again).await;
+    let last = &status["containerStatuses"][0]["lastState"]["terminated"];
+    assert_eq!(last["exitCode"], 255);
+    assert_eq!(
+        last["message"],
+        "The micro-VM ended: the vmm was killed by signal 31 (SIGSYS)"
+    );
+    stage
+        .api
+        .wait("MachineFailed", |api| {
+            api.events()
+                .iter()
+                .any(|e| e.starts_with("MachineFailed: "))
+                .then_some(())
+        })
+        .await;
+    let started = stage.init.started();
+    assert_eq!(started, [(1, "a".to_owned(), 0), (2, "a".to_owned(), 1)]);
+    node.stop(Shutdown::Restart).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_node_takes_over_and_starts_nothing_twice() {
+    let stage = Stage::new(Script {
+        output: BTreeMap::from([("a".to_owned(), b"one\ntwo\nthree\n".to_vec())]),
+        ..Script::default()
+    });
+    let node = stage.node();
+    stage.apply(one("Always"));
+    stage.status("Running", running).await;
+    node.stop(Shutdown::Restart).await;
+    assert_eq!(stage.init.running(), 1, "pods go on without a node");
+    let node = stage.node();
+    stage.init.sessions(2).await;
+    stage.init.end_container("a", End::Code(1));
+    let again = |s: &Value| s["containerStatuses"][0]["restartCount"] == 1 && running(s);
+    stage.status("a restart", again).await;
+    let started = stage.init.started();
+    assert_eq!(started, [(1, "a".to_owned(), 0), (1, "a".to_owned(), 1)]);
+    stage.content("a", 0, "onetwothree").await;
+    node.stop(Shutdown::PowerOff).await;
+    assert_eq!(stage.init.running(), 0, "pods stop before the power");
+    assert!(stage.api.get(POD).is_some(), "and come back after it");
+    let node = stage.node();
+    stage
+        .status("Running after the power", |s| {
+            running(s) && s["containerStatuses"][0]["restartCount"] == 2
+        })
+        .await;
+    node.stop(Shutdown::Restart).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_not_run_says_why() {
+    let stage = Stage::new(Script {
+        missing: vec!["a".to_owned()],
+        ..Script::default()
+    });
+    let node = stage.node();
+    stage.apply(one("Never"));
+    let status = stage.status("Failed", |s| s["phase"] == "Failed").await;
+    let terminated = &status["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!(terminated["reason"], "ContainerCannotRun");
+    assert_eq!(terminated["exitCode"], 127);
+    assert_eq!(terminated["message"], "exec: no such file");
+    stage.api.remove(POD);
+    let mut refused = one("Never");
+    refused["hostNetwork"] = json!(true);
+    let other = "99999999-2222-3333-4444-555555555555";
+    refused["nodeName"] = json!("n1");
+    stage.api.put(
+        POD,
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "spec": refused,
+            "metadata": {"name": "web", "namespace": "default", "uid": other},
+        }),
+    );
+    let status = stage
+        .status("UnsupportedField", |s| s["reason"] == "UnsupportedField")
+        .await;
+    assert_eq!(status["phase"], "Failed");
+    assert_eq!(
+        status["message"],
+        "Atoll does not support spec.hostNetwork yet"
+    );
+    node.stop(Shutdown::Restart).await;
+}

@@ -1,0 +1,162 @@
+//! What a worker asks of the API: status, deletion, and the objects that a
+//! container's description draws on.
+
+use super::Shared;
+use crate::pod::Observation;
+use crate::pod::environment::{Source, Sources};
+use crate::pod::view::View;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use image::{Credentials, Keyring, Reference, SecretFormat};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use reconcile::resource::core::{CONFIG_MAPS, PODS, SECRETS};
+use reconcile::{DeleteOptions, Patch};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Writes `status`; the uid makes sure that it is still the same pod.
+pub(super) async fn write_status(
+    shared: &Shared,
+    pod: &Pod,
+    status: Box<PodStatus>,
+) -> Observation {
+    let view = View(pod);
+    let patch = match status_patch(pod, &status) {
+        Ok(patch) => Patch::Merge(patch),
+        Err(error) => {
+            log::error!("status of pod {}: {error}", view.label());
+            return Observation::ApiFailed;
+        }
+    };
+    let (namespace, name) = (Some(view.namespace()), view.name());
+    let written = shared
+        .client
+        .patch(&PODS, namespace, name, Some("status"), &patch)
+        .await;
+    match written {
+        Ok(_) => Observation::StatusWritten(status),
+        Err(error) => {
+            log::warn!("status of pod {}: {error}", view.label());
+            Observation::ApiFailed
+        }
+    }
+}
+
+/// A merge patch: what the status does not have any more is taken out.
+fn status_patch(pod: &Pod, status: &PodStatus) -> Result<Value, serde_json::Error> {
+    let mut wanted = serde_json::to_value(status)?;
+    let before = serde_json::to_value(&pod.status)?;
+    // Fields of others in the status of a pod.
+    const FOREIGN: [&str; 4] = ["nominatedNodeName", "resize", "podIP", "podIPs"];
+    if let (Some(wanted), Some(before)) = (wanted.as_object_mut(), before.as_object()) {
+        for key in before.keys().filter(|key| !FOREIGN.contains(&key.as_str())) {
+            wanted.entry(key.clone()).or_insert(Value::Null);
+        }
+        for key in ["reason", "message"] {
+            wanted.entry(key).or_insert(Value::Null);
+        }
+    }
+    Ok(json!({"metadata": {"uid": View(pod).uid()}, "status": wanted}))
+}
+
+/// The final deletion: nothing of the pod is left on this node.
+pub(super) async fn delete(shared: &Shared, pod: &Pod) -> Observation {
+    let view = View(pod);
+    let options = DeleteOptions {
+        grace_period_seconds: Some(0),
+        uid: Some(view.uid().to_owned()),
+        ..DeleteOptions::default()
+    };
+    let (namespace, name) = (Some(view.namespace()), view.name());
+    match shared.client.delete(&PODS, namespace, name, &options).await {
+        Ok(_) => Observation::PodDeleted,
+        // Gone, or another pod of that name: ours is gone then, too.
+        Err(error) if error.is_not_found() || error.is_conflict() => Observation::PodDeleted,
+        Err(error) => {
+            log::warn!("deletion of pod {}: {error}", view.label());
+            Observation::ApiFailed
+        }
+    }
+}
+
+/// Reads ConfigMaps and Secrets; those that don't exist are absent.
+pub(super) async fn sources(
+    shared: &Shared,
+    namespace: &str,
+    wanted: BTreeSet<Source>,
+) -> Result<Sources, String> {
+    let mut found = Sources::new();
+    for source in wanted {
+        let (resource, name) = match &source {
+            Source::ConfigMap(name) => (&CONFIG_MAPS, name),
+            Source::Secret(name) => (&SECRETS, name),
+        };
+        match shared.client.get(resource, Some(namespace), name).await {
+            Ok(object) => {
+                let data = contents(&source, &object);
+                found.insert(source, data);
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(found)
+}
+
+fn contents(source: &Source, object: &Value) -> BTreeMap<String, Vec<u8>> {
+    let entries = |field: &str| {
+        let map = object.get(field).and_then(Value::as_object);
+        map.into_iter()
+            .flatten()
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?)))
+    };
+    let encoded = |(key, text): (String, &str)| Some((key, STANDARD.decode(text).ok()?));
+    let plain = |(key, text): (String, &str)| (key, text.as_bytes().to_vec());
+    match source {
+        Source::ConfigMap(_) => entries("binaryData")
+            .filter_map(encoded)
+            .chain(entries("data").map(plain))
+            .collect(),
+        Source::Secret(_) => entries("data").filter_map(encoded).collect(),
+    }
+}
+
+/// The credentials of `imagePullSecrets` that fit an image. A Secret that is
+/// absent or broken is passed over, as upstream does.
+pub(super) async fn pull_secrets(
+    shared: &Shared,
+    pod: &Pod,
+    reference: &Reference,
+) -> Vec<Credentials> {
+    let view = View(pod);
+    let mut keyring = Keyring::default();
+    let names = view
+        .spec()
+        .and_then(|s| s.image_pull_secrets.as_deref())
+        .unwrap_or_default();
+    for name in names.iter().map(|secret| secret.name.as_str()) {
+        let secret = match shared
+            .client
+            .get(&SECRETS, Some(view.namespace()), name)
+            .await
+        {
+            Ok(secret) => secret,
+            Err(error) => {
+                log::warn!("pull secret {name} of pod {}: {error}", view.label());
+                continue;
+            }
+        };
+        let data = contents(&Source::Secret(name.to_owned()), &secret);
+        for (key, format) in [
+            (".dockerconfigjson", SecretFormat::DockerConfigJson),
+            (".dockercfg", SecretFormat::DockerCfg),
+        ] {
+            if let Some(bytes) = data.get(key)
+                && let Err(error) = keyring.add(format, bytes)
+            {
+                log::warn!("pull secret {name} of pod {}: {error}", view.label());
+            }
+        }
+    }
+    keyring.select(reference)
+}

@@ -1,0 +1,290 @@
+//! Carries out steps. Each is a task that reports what came of it.
+
+use super::launch::{Failure, disk_of, launch};
+use super::running::report;
+use super::{Happened, Shared, Worker, api};
+use crate::guest::Command;
+use crate::pod::container::{ImageConfig, Place, describe};
+use crate::pod::environment::sources;
+use crate::pod::etc_files::guest_pod;
+use crate::pod::observed::{ImageFailure, ImageFailureKind, ImageInfo, Pull};
+use crate::pod::resources::{limit, size, units};
+use crate::pod::view::{PullPolicy, View, image_of, pull_policy};
+use crate::pod::{Observation, Step};
+use guest_protocol::{Action, Answer, Refusal, RefusalKind};
+use image::Reference;
+use k8s_openapi::api::core::v1::Pod;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a guest gets between SIGTERM and SIGKILL when it powers off; its
+/// containers have ended before.
+const POWER_OFF_GRACE_MS: u64 = 0;
+
+impl Worker {
+    pub(super) fn perform(&mut self, step: Step) {
+        let (shared, pod) = (self.shared.clone(), self.pod.clone());
+        match step {
+            Step::EnsureImage { container, image } => {
+                let reports = self.reports.clone();
+                self.spawn(async move { ensure(&shared, &pod, &container, image, &reports).await });
+            }
+            Step::LaunchMachine => self.spawn_happened(async move {
+                match launch(&shared, &pod).await {
+                    Ok(launched) => launched,
+                    Err(Failure::ImageGone(image)) => {
+                        Happened::Observed(Observation::ImageGone { image })
+                    }
+                    Err(error) => Happened::Observed(Observation::LaunchFailed {
+                        message: error.to_string(),
+                    }),
+                }
+            }),
+            Step::SetUpGuest => {
+                let nameservers = shared.host.borrow().nameservers.clone();
+                let action = Action::SetUp(Box::new(guest_pod(View(&pod), &nameservers)));
+                let answer = self.command(action);
+                self.spawn(async move { set_up(answer).await });
+            }
+            Step::StartContainer { container, attempt } => {
+                let commands = self
+                    .running
+                    .as_ref()
+                    .map(|running| running.commands.clone());
+                self.spawn(async move { start(&shared, &pod, container, attempt, commands).await });
+            }
+            Step::StopContainer {
+                container,
+                grace_ms,
+            } => {
+                drop(self.command(Action::Stop {
+                    container,
+                    grace_ms,
+                }));
+            }
+            Step::PowerOff => drop(self.command(Action::PowerOff {
+                grace_ms: POWER_OFF_GRACE_MS,
+            })),
+            Step::KillMachine { .. } => self.kill_machine(),
+            Step::ForgetMachine => {
+                let id = View(&pod).machine_id();
+                self.spawn(async move {
+                    if let Some(id) = id
+                        && let Err(error) = shared.launcher.forget(id).await
+                    {
+                        log::debug!("machine {id}: {error}");
+                    }
+                    Some(Observation::MachineForgotten)
+                });
+            }
+            Step::AnnounceImageBackOff { .. } | Step::AnnounceRestartBackOff { .. } => {}
+            Step::Expire => {}
+            Step::WriteStatus(status) => {
+                self.spawn(async move { Some(api::write_status(&shared, &pod, status).await) });
+            }
+            Step::Delete => self.spawn(async move { Some(api::delete(&shared, &pod).await) }),
+        }
+    }
+
+    pub(super) fn kill_machine(&mut self) {
+        let shared = self.shared.clone();
+        let Some(id) = View(&self.pod).machine_id() else {
+            return;
+        };
+        self.spawn(async move {
+            if let Err(error) = shared.launcher.kill(id).await {
+                log::warn!("kill machine {id}: {error}");
+            }
+            None
+        });
+    }
+
+    /// The guest needs no output any more that is in the log.
+    pub(super) fn remove_attempt(&self, container: String, attempt: u32) {
+        drop(self.command(Action::Remove { container, attempt }));
+    }
+
+    /// Sends a command to the guest; its answer never comes if the session
+    /// breaks, or if there is none.
+    fn command(&self, action: Action) -> oneshot::Receiver<Result<Answer, Refusal>> {
+        let (answer, receiver) = oneshot::channel();
+        if let Some(running) = &self.running {
+            // A full queue is a guest that hangs; the session will notice.
+            if let Err(error) = running.commands.try_send(Command { action, answer }) {
+                log::warn!("command to a guest: {error}");
+            }
+        }
+        receiver
+    }
+
+    fn spawn(&self, effect: impl Future<Output = Option<Observation>> + Send + 'static) {
+        let reports = self.reports.clone();
+        tokio::spawn(async move {
+            if let Some(observation) = effect.await {
+                report(&reports, observation).await;
+            }
+        });
+    }
+
+    fn spawn_happened(&self, effect: impl Future<Output = Happened> + Send + 'static) {
+        let reports = self.reports.clone();
+        tokio::spawn(async move { drop(reports.send(effect.await).await) });
+    }
+}
+
+async fn ensure(
+    shared: &Shared,
+    pod: &Pod,
+    container: &str,
+    image: String,
+    reports: &mpsc::Sender<Happened>,
+) -> Option<Observation> {
+    let failed = |image: String, kind, message: String| {
+        let failure = ImageFailure { kind, message };
+        Some(Observation::ImageFailed { image, failure })
+    };
+    let reference = match Reference::try_from(image.clone()) {
+        Ok(reference) => reference,
+        Err(error) => return failed(image, ImageFailureKind::Name, error.to_string()),
+    };
+    let policy = View(pod).container(container).map(|(_, c)| pull_policy(c));
+    let policy = match policy.unwrap_or(PullPolicy::IfNotPresent) {
+        PullPolicy::Always => image::PullPolicy::Always,
+        PullPolicy::IfNotPresent => image::PullPolicy::IfNotPresent,
+        PullPolicy::Never => image::PullPolicy::Never,
+    };
+    let present = shared.images.get(&reference).is_some();
+    let pulls = match policy {
+        image::PullPolicy::Always => true,
+        image::PullPolicy::IfNotPresent => !present,
+        image::PullPolicy::Never => false,
+    };
+    if pulls {
+        let image = image.clone();
+        report(reports, Observation::ImagePulling { image }).await;
+    }
+    let auth = api::pull_secrets(shared, pod, &reference).await;
+    let began = Instant::now();
+    match shared.images.ensure(&reference, policy, &auth).await {
+        Ok(found) => Some(Observation::ImageReady {
+            image,
+            info: ImageInfo {
+                name: reference.to_string(),
+                id: found.repo_digest.clone(),
+            },
+            pull: pulls.then(|| Pull {
+                took: began.elapsed().try_into().unwrap_or_default(),
+                size: found.size,
+            }),
+        }),
+        Err(error) if error.kind() == image::Kind::NotPresent => {
+            failed(image, ImageFailureKind::Never, error.to_string())
+        }
+        Err(error) => failed(image, ImageFailureKind::Pull, error.to_string()),
+    }
+}
+
+async fn set_up(answer: oneshot::Receiver<Result<Answer, Refusal>>) -> Option<Observation> {
+    match answer.await {
+        Ok(Ok(_)) => Some(Observation::SetUpDone),
+        Ok(Err(refusal)) => Some(Observation::SetUpFailed {
+            message: format!("the guest could not be set up: {refusal}"),
+        }),
+        // The next snapshot says whether it was.
+        Err(_) => None,
+    }
+}
+
+async fn start(
+    shared: &Arc<Shared>,
+    pod: &Pod,
+    container: String,
+    attempt: u32,
+    commands: Option<mpsc::Sender<Command>>,
+) -> Option<Observation> {
+    let blocked = |message: String| Observation::StartBlocked {
+        container: container.clone(),
+        attempt,
+        reason: "CreateContainerConfigError",
+        message,
+    };
+    let description = match prepare(shared, pod, &container, attempt).await {
+        Ok(description) => description,
+        Err(message) => return Some(blocked(message)),
+    };
+    let unknown = Observation::StartUnknown {
+        container: container.clone(),
+        attempt,
+    };
+    let (answer, receiver) = oneshot::channel();
+    let action = Action::Start(Box::new(description));
+    let Some(commands) = commands else {
+        return Some(unknown);
+    };
+    if commands.send(Command { action, answer }).await.is_err() {
+        return Some(unknown);
+    }
+    match receiver.await {
+        Ok(Err(refusal)) => {
+            let (reason, exit_code) = match refusal.kind {
+                RefusalKind::NotFound => ("ContainerCannotRun", 127),
+                _ => ("StartError", 128),
+            };
+            Some(Observation::StartRefused {
+                container,
+                attempt,
+                reason,
+                exit_code,
+                message: refusal.message,
+            })
+        }
+        // That it runs is told by the guest's own news.
+        Ok(Ok(_)) => None,
+        Err(_) => Some(unknown),
+    }
+}
+
+async fn prepare(
+    shared: &Shared,
+    pod: &Pod,
+    name: &str,
+    attempt: u32,
+) -> Result<guest_protocol::Container, String> {
+    let view = View(pod);
+    let (_, container) = view
+        .container(name)
+        .ok_or("the pod has no such container")?;
+    let reference = Reference::try_from(image_of(container).to_owned());
+    let reference = reference.map_err(|error| error.to_string())?;
+    let image = shared.images.get(&reference).ok_or("its image is gone")?;
+    let config = ImageConfig {
+        entrypoint: image.config.entrypoint.clone(),
+        cmd: image.config.cmd.clone(),
+        env: image.config.env.clone(),
+        working_dir: image.config.working_dir.clone(),
+        user: image.config.user.clone(),
+        stop_signal: image.config.stop_signal.clone().unwrap_or_default(),
+    };
+    let found = api::sources(shared, view.namespace(), sources(container)).await?;
+    let host = shared.host.borrow().facts.clone();
+    let memory = u64::from(size(view, shared.defaults).memory_mib) << 20;
+    let asked = limit(container, "ephemeral-storage").and_then(units);
+    let place = Place {
+        disk: &disk_of(view, image_of(container)),
+        // A tmpfs can't hold more than the guest's memory anyway.
+        overlay_size: asked.unwrap_or(memory / 2).min(memory / 2),
+        host: &host,
+    };
+    describe(
+        view,
+        container,
+        attempt,
+        &config,
+        &found,
+        Vec::new(),
+        &place,
+    )
+    .map_err(|error| error.to_string())
+}

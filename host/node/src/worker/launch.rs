@@ -1,0 +1,226 @@
+//! From a pod to a vmm that runs: open its files, size it, have `init` start
+//! it, describe it.
+
+use super::{Happened, Shared};
+use crate::machine::{Control, LaunchError, Process};
+use crate::pod::resources::size;
+use crate::pod::view::{View, image_of};
+use image::Reference;
+use k8s_openapi::api::core::v1::Pod;
+use machine_spec::launch::Limits;
+use machine_spec::{
+    DiskId, DiskSpec, FdIndex, MachineId, MachineSpec, MemorySize, Start, Transport,
+};
+use rustix::fd::OwnedFd;
+use std::fs::File;
+use std::io;
+use std::num::NonZeroU8;
+use std::path::Path;
+use tokio::net::unix::pipe;
+
+/// Constant for every guest: it says nothing about a pod. The vmm adds its
+/// devices and how the guest's end is told.
+const CMDLINE: &str = "console=ttyS0 quiet";
+/// The guest's vsock address; each vmm has its own vsock, so one serves all.
+const CID: u32 = 3;
+
+/// What every guest boots.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    kernel: File,
+    initramfs: File,
+    transport: Transport,
+}
+
+/// A machine that was found running.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    pub(crate) process: Process,
+    pub(crate) control: Control,
+}
+
+/// Why a launch failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("image {0} is not there any more")]
+    ImageGone(String),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    fn other(what: &str, error: impl std::fmt::Display) -> Self {
+        Self::Other(format!("{what}: {error}"))
+    }
+}
+
+impl Kernel {
+    /// # Errors
+    /// The file that can't be opened.
+    pub(crate) fn open(kernel: &Path, initramfs: &Path, transport: Transport) -> io::Result<Self> {
+        let open = |path: &Path| {
+            File::open(path).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })
+        };
+        Ok(Self {
+            kernel: open(kernel)?,
+            initramfs: open(initramfs)?,
+            transport,
+        })
+    }
+}
+
+/// The disks of a pod: each image once, in the order of its containers.
+pub(super) fn images_in_order(view: View<'_>) -> Vec<&str> {
+    let mut list = Vec::new();
+    for (_, container) in view.containers() {
+        let image = image_of(container);
+        if !list.contains(&image) {
+            list.push(image);
+        }
+    }
+    list
+}
+
+/// The serial of the disk that holds an image.
+pub(super) fn disk_of(view: View<'_>, image: &str) -> String {
+    let at = images_in_order(view).iter().position(|own| *own == image);
+    format!("img{}", at.unwrap_or(0))
+}
+
+/// Starts the pod's machine. What it began and could not end is taken back.
+pub(super) async fn launch(shared: &Shared, pod: &Pod) -> Result<Happened, Failure> {
+    let view = View(pod);
+    let id = view
+        .machine_id()
+        .ok_or_else(|| Failure::Other("the pod's uid is no UUID".to_owned()))?;
+    let (reader, writer) = console_pipe().map_err(|error| Failure::other("console", error))?;
+    let (spec, fds) = describe(shared, view, id, writer)?;
+    let size = size(view, shared.defaults);
+    let limits = Limits {
+        memory: size.memory_limit,
+        cpu_weight: size.cpu_weight,
+        pids: size.pids,
+    };
+    let process = match shared.launcher.launch(id, limits).await {
+        Ok(process) => process,
+        Err(error) => {
+            if let LaunchError::Refused(_) = error {
+                // A leftover of this pod's; the next attempt finds it gone.
+                forget_leftover(shared, id).await;
+            }
+            return Err(Failure::other("launch", error));
+        }
+    };
+    let Process {
+        control: socket,
+        _pidfd,
+        ended,
+    } = process;
+    let booted = async {
+        let kept = rustix::io::dup(&socket)?;
+        let control = Control::start(socket)?;
+        control.boot(spec, fds).await.map_err(io::Error::other)?;
+        io::Result::Ok((control, kept))
+    };
+    match booted.await {
+        Ok((control, kept)) => Ok(Happened::Launched {
+            process: Process {
+                control: kept,
+                _pidfd,
+                ended,
+            },
+            control,
+            console: Some(reader),
+        }),
+        Err(error) => {
+            // Its end is waited for, so that it can be forgotten.
+            drop(shared.launcher.kill(id).await);
+            drop(ended.await);
+            forget_leftover(shared, id).await;
+            Err(Failure::other("start", error))
+        }
+    }
+}
+
+async fn forget_leftover(shared: &Shared, id: MachineId) {
+    for result in [
+        shared.launcher.kill(id).await,
+        shared.launcher.forget(id).await,
+    ] {
+        if let Err(error) = result {
+            log::debug!("machine {id}: {error}");
+        }
+    }
+}
+
+fn describe(
+    shared: &Shared,
+    view: View<'_>,
+    id: MachineId,
+    serial: OwnedFd,
+) -> Result<(MachineSpec, Vec<OwnedFd>), Failure> {
+    let size = size(view, shared.defaults);
+    let duplicate = |file: &File| {
+        let copy = file.try_clone().map(OwnedFd::from);
+        copy.map_err(|error| Failure::other("guest kernel", error))
+    };
+    let mut fds = vec![
+        duplicate(&shared.kernel.kernel)?,
+        duplicate(&shared.kernel.initramfs)?,
+        serial,
+    ];
+    let mut disks = Vec::new();
+    for reference in images_in_order(view) {
+        let gone = || Failure::ImageGone(reference.to_owned());
+        let parsed = Reference::try_from(reference.to_owned()).map_err(|_| gone())?;
+        let image = shared.images.get(&parsed).ok_or_else(gone)?;
+        let file = match File::open(&image.erofs) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
+            Err(error) => return Err(Failure::other("image", error)),
+        };
+        let id = DiskId::new(disk_of(view, reference));
+        disks.push(DiskSpec {
+            id: id.map_err(|error| Failure::other("image", error))?,
+            file: index(fds.len())?,
+            read_only: true,
+        });
+        fds.push(file.into());
+    }
+    let memory = MemorySize::from_mib(size.memory_mib);
+    let spec = MachineSpec {
+        id,
+        vcpus: NonZeroU8::new(size.vcpus).unwrap_or(NonZeroU8::MIN),
+        memory: memory.map_err(|error| Failure::other("memory", error))?,
+        transport: shared.kernel.transport,
+        disks,
+        cid: CID,
+        serial: Some(FdIndex(2)),
+        start: Start::Boot {
+            kernel: FdIndex(0),
+            initramfs: Some(FdIndex(1)),
+            cmdline: CMDLINE.to_owned(),
+        },
+    };
+    spec.check(fds.len())
+        .map_err(|error| Failure::other("machine", error))?;
+    Ok((spec, fds))
+}
+
+fn index(at: usize) -> Result<FdIndex, Failure> {
+    if at >= machine_spec::control::FDS_MAX {
+        return Err(Failure::Other("too many images for one machine".to_owned()));
+    }
+    u8::try_from(at)
+        .map(FdIndex)
+        .map_err(|error| Failure::other("image", error))
+}
+
+/// Neither end blocks: a console that nobody reads loses text.
+fn console_pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
+    use rustix::pipe::PipeFlags;
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    Ok((pipe::Receiver::from_owned_fd(reader)?, writer))
+}

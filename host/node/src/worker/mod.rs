@@ -1,0 +1,384 @@
+//! One task for each pod: the only owner of what is known of it.
+//!
+//! ```text
+//!   update, observation, or time --> plan --> begin --> checkpoint --> effects
+//!            ^                                                           |
+//!            +-----------------------------------------------------------+
+//! ```
+//!
+//! Effects are tasks of their own that report back over a channel of 128 (they
+//! wait when it is full). A step is marked and saved before its effect starts,
+//! so a `node` killed anywhere does nothing twice.
+
+mod api;
+mod effects;
+mod launch;
+mod running;
+
+pub(crate) use launch::{Adopted, Kernel};
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::events::Events;
+use crate::images::ImageSource;
+use crate::logs::{self, ProgressReceiver};
+use crate::machine::{Control, Launcher, Process};
+use crate::pod::environment::HostFacts;
+use crate::pod::observed::{ApiSide, Machine, State};
+use crate::pod::plan::Plan;
+use crate::pod::view::View;
+use crate::pod::{Observation, Observed, Step, plan};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use reconcile::Client;
+use running::Running;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// Rounds of planning without an event between them; more is a loop.
+const ROUNDS_MAX: usize = 64;
+
+/// What all workers share.
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) events: Events,
+    pub(crate) images: Arc<dyn ImageSource>,
+    pub(crate) launcher: Launcher,
+    pub(crate) kernel: Kernel,
+    pub(crate) data: PathBuf,
+    pub(crate) host: watch::Receiver<Host>,
+    pub(crate) defaults: crate::pod::resources::Defaults,
+    pub(crate) patience: Duration,
+}
+
+/// What is known of the host and changes rarely.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Host {
+    pub(crate) facts: HostFacts,
+    pub(crate) nameservers: Vec<String>,
+}
+
+/// What the rest of `node` tells a worker.
+#[derive(Debug)]
+pub(crate) enum Update {
+    Pod(Box<Pod>),
+    /// The API does not know the pod any more.
+    Gone,
+    /// The machine powers off: stop gracefully, and remember everything.
+    Leave,
+}
+
+/// What the rest of `node` sees of a pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) status: Arc<PodStatus>,
+    pub(crate) observed: Arc<Observed>,
+    /// The way to its guest, while there is one.
+    pub(crate) control: Option<Control>,
+    /// Logs that are being written.
+    pub(crate) progress: BTreeMap<(String, u32), ProgressReceiver>,
+}
+
+/// What an effect reports.
+pub(crate) enum Happened {
+    Observed(Observation),
+    Launched {
+        process: Process,
+        control: Control,
+        console: Option<tokio::net::unix::pipe::Receiver>,
+    },
+}
+
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    pod: Pod,
+    observed: Observed,
+    running: Option<Running>,
+    progress: BTreeMap<(String, u32), ProgressReceiver>,
+    reports: mpsc::Sender<Happened>,
+    incoming: mpsc::Receiver<Happened>,
+    shown: watch::Sender<Shown>,
+    saved: Option<Observed>,
+    leaving: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        pod: Pod,
+        observed: Observed,
+    ) -> (Self, watch::Receiver<Shown>) {
+        let (reports, incoming) = mpsc::channel(128);
+        let (shown, receiver) = watch::channel(Shown {
+            pod: Arc::new(pod.clone()),
+            status: Arc::new(pod.status.clone().unwrap_or_default()),
+            observed: Arc::new(observed.clone()),
+            control: None,
+            progress: BTreeMap::new(),
+        });
+        let worker = Self {
+            shared,
+            pod,
+            observed,
+            running: None,
+            progress: BTreeMap::new(),
+            reports,
+            incoming,
+            shown,
+            saved: None,
+            leaving: false,
+        };
+        (worker, receiver)
+    }
+
+    /// Takes over a machine that an earlier `node` launched.
+    pub(crate) fn adopt(&mut self, adopted: Adopted) {
+        self.observed.machine = Machine::Launching;
+        self.launched(adopted.process, adopted.control, None);
+    }
+
+    /// Runs until nothing of the pod is left; its updates end with `Gone`.
+    pub(crate) async fn run(mut self, mut updates: mpsc::Receiver<Update>) {
+        if let Some(rejection) = self.observed.rejected.clone() {
+            self.tell_rejection(&rejection);
+        }
+        let mut host = self.shared.host.clone();
+        self.observed.host_ips = host.borrow_and_update().facts.host_ips.clone();
+        loop {
+            let plan = self.settle();
+            if self.observed.api == ApiSide::Deleted && self.observed.machine == Machine::Absent {
+                break;
+            }
+            let ended = Running::ended(self.running.as_mut());
+            tokio::select! {
+                update = updates.recv() => match update {
+                    Some(update) => self.update(update),
+                    // `node` ends; the machine goes on.
+                    None => return,
+                },
+                Some(happened) = self.incoming.recv() => self.happened(happened),
+                cause = ended => self.machine_ended(cause),
+                Ok(()) = host.changed() => {
+                    self.observed.host_ips = host.borrow_and_update().facts.host_ips.clone();
+                }
+                () = until(plan.wake) => {}
+            }
+        }
+        if !self.leaving {
+            self.clean_up();
+        }
+    }
+
+    /// Plans and begins until there is nothing to do now.
+    fn settle(&mut self) -> Plan {
+        for _ in 0..ROUNDS_MAX {
+            let now = Timestamp::now();
+            let mut plan = plan(&self.pod, &self.observed, now);
+            // A status is worth writing when the dust has settled.
+            let writes = |step: &Step| matches!(step, Step::WriteStatus(_) | Step::Delete);
+            if plan.steps.iter().any(|step| !writes(step)) {
+                plan.steps.retain(|step| !writes(step));
+            }
+            if plan.steps.is_empty() {
+                self.publish(now);
+                return plan;
+            }
+            for step in &plan.steps {
+                let notes = self.observed.begin(View(&self.pod), step, now);
+                self.tell(notes, now);
+            }
+            self.save();
+            for step in plan.steps {
+                self.perform(step);
+            }
+        }
+        log::error!("pod {}: planning does not settle", View(&self.pod).label());
+        Plan {
+            steps: Vec::new(),
+            wake: Some(crate::pod::backoff::later(
+                Timestamp::now(),
+                crate::pod::backoff::INITIAL,
+            )),
+        }
+    }
+
+    fn update(&mut self, update: Update) {
+        match update {
+            Update::Pod(_) if self.leaving => {}
+            Update::Pod(pod) => self.pod = *pod,
+            Update::Gone => {
+                let meta = &mut self.pod.metadata;
+                let now = Timestamp::now();
+                meta.deletion_timestamp.get_or_insert(Time(now));
+                meta.deletion_grace_period_seconds = Some(0);
+                self.observed.api = ApiSide::Deleted;
+            }
+            Update::Leave => {
+                let now = Timestamp::now();
+                self.pod
+                    .metadata
+                    .deletion_timestamp
+                    .get_or_insert(Time(now));
+                self.observed.api = ApiSide::Deleted;
+                self.leaving = true;
+            }
+        }
+    }
+
+    fn happened(&mut self, happened: Happened) {
+        match happened {
+            Happened::Launched {
+                process,
+                control,
+                console,
+            } => self.launched(process, control, console),
+            Happened::Observed(observation) => self.observe(observation),
+        }
+    }
+
+    fn launched(
+        &mut self,
+        process: Process,
+        control: Control,
+        console: Option<tokio::net::unix::pipe::Receiver>,
+    ) {
+        let running = Running::start(&self.shared, process, control, console, &self.reports);
+        self.running = Some(running);
+        self.observe(Observation::MachineLaunched);
+    }
+
+    fn machine_ended(&mut self, cause: String) {
+        let label = View(&self.pod).label();
+        if let Some(running) = self.running.take() {
+            let asked = matches!(self.observed.machine, Machine::PoweringOff { .. });
+            let console = running.console_tail();
+            if !asked && !console.is_empty() {
+                log::warn!("pod {label}: {cause}; its console said:\n{console}");
+            } else {
+                log::info!("pod {label}: {cause}");
+            }
+        }
+        self.observe(Observation::MachineEnded { cause });
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        let now = Timestamp::now();
+        self.before(&observation);
+        let after = match &observation {
+            Observation::LogsDrained { container, attempt } => Some((container.clone(), *attempt)),
+            _ => None,
+        };
+        let notes = self.observed.observe(View(&self.pod), observation, now);
+        self.tell(notes, now);
+        self.save();
+        self.follow_logs();
+        if let Some((container, attempt)) = after {
+            self.progress.remove(&(container.clone(), attempt));
+            self.remove_attempt(container, attempt);
+        }
+    }
+
+    /// What an observation means for the machine itself.
+    fn before(&mut self, observation: &Observation) {
+        if let Observation::AgentTimeout { .. } | Observation::SetUpFailed { .. } = observation {
+            self.kill_machine();
+        }
+    }
+
+    /// Sees to it that every attempt that runs, or ran in this machine, has
+    /// its output followed.
+    fn follow_logs(&mut self) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        for (name, record) in &self.observed.containers {
+            let wanted = match record.state {
+                State::Running { .. } | State::Stopping { .. } => true,
+                State::Ended { drained, .. } => !drained,
+                State::Waiting | State::Blocked { .. } | State::Starting { .. } => false,
+            };
+            if !wanted || record.epoch != self.observed.epoch {
+                continue;
+            }
+            let view = View(&self.pod);
+            let directory =
+                logs::pod_directory(&self.shared.data, view.namespace(), view.name(), view.uid());
+            let file = directory.and_then(|d| logs::attempt_file(&d, name, record.attempt));
+            let Some(file) = file else { continue };
+            let key = (name.clone(), record.attempt);
+            if let Some(progress) = running.follow_log(&key, file, &self.reports) {
+                self.progress.insert(key, progress);
+            }
+        }
+    }
+
+    fn tell(&self, notes: Vec<crate::pod::observed::Note>, now: Timestamp) {
+        for note in notes {
+            self.shared.events.about_pod(&self.pod, note, now);
+        }
+    }
+
+    fn tell_rejection(&self, rejection: &crate::pod::observed::Rejection) {
+        let known = self.pod.status.as_ref().and_then(|s| s.reason.as_deref());
+        if known != Some(&rejection.reason) {
+            let note = crate::pod::admission::note(rejection);
+            self.tell(vec![note], Timestamp::now());
+        }
+    }
+
+    /// Saves what is known, if it changed. A disk that fails is told and
+    /// tried again with the next change.
+    fn save(&mut self) {
+        let mut lasting = self.observed.clone();
+        lasting.written = None;
+        lasting.api = ApiSide::Idle;
+        lasting.host_ips = Vec::new();
+        if self.saved.as_ref() == Some(&lasting) {
+            return;
+        }
+        let view = View(&self.pod);
+        let checkpoint =
+            Checkpoint::new(view.namespace(), view.name(), view.uid(), lasting.clone());
+        match checkpoint.save(&self.shared.data) {
+            Ok(()) => self.saved = Some(lasting),
+            Err(error) => log::error!("checkpoint of pod {}: {error}", view.label()),
+        }
+    }
+
+    fn publish(&self, now: Timestamp) {
+        let status = crate::pod::status(&self.pod, &self.observed, now);
+        self.shown.send_replace(Shown {
+            pod: Arc::new(self.pod.clone()),
+            status: Arc::new(status),
+            observed: Arc::new(self.observed.clone()),
+            control: self.running.as_ref().map(|running| running.control.clone()),
+            progress: self.progress.clone(),
+        });
+    }
+
+    fn clean_up(&self) {
+        let view = View(&self.pod);
+        if let Err(error) = checkpoint::remove(&self.shared.data, view.uid()) {
+            log::warn!("checkpoint of pod {}: {error}", view.label());
+        }
+        let (namespace, name) = (view.namespace(), view.name());
+        if let Some(logs) = logs::pod_directory(&self.shared.data, namespace, name, view.uid())
+            && let Err(error) = std::fs::remove_dir_all(&logs)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            log::warn!("logs of pod {}: {error}", view.label());
+        }
+    }
+}
+
+async fn until(wake: Option<Timestamp>) {
+    let Some(wake) = wake else {
+        return std::future::pending().await;
+    };
+    let left = wake.duration_since(Timestamp::now());
+    tokio::time::sleep(left.try_into().unwrap_or(Duration::ZERO)).await;
+}
