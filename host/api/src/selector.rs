@@ -167,20 +167,7 @@ impl Parser {
         if negated {
             self.at += 1;
         }
-        let key = match self.next() {
-            Some(Token::Word(w)) => w,
-            other => {
-                return Err(format!(
-                    "unable to parse requirement: found '{}', expected: identifier",
-                    other.as_ref().map_or("", Token::text)
-                ));
-            }
-        };
-        if let Some(fault) = names::qualified_name(&key).first() {
-            return Err(format!(
-                "unable to parse requirement: <nil>: Invalid value: {key:?}: {fault}"
-            ));
-        }
+        let key = self.key()?;
         let plain = |operator, values| {
             Ok(Requirement {
                 key: key.clone(),
@@ -223,6 +210,24 @@ impl Parser {
                 "unable to parse requirement: found '{}', expected: in, notin, =, ==, !=, gt, lt",
                 t.text()
             )),
+        }
+    }
+
+    fn key(&mut self) -> Result<String, String> {
+        let key = match self.next() {
+            Some(Token::Word(w)) => w,
+            other => {
+                return Err(format!(
+                    "unable to parse requirement: found '{}', expected: identifier",
+                    other.as_ref().map_or("", Token::text)
+                ));
+            }
+        };
+        match names::qualified_name(&key).first() {
+            Some(fault) => Err(format!(
+                "unable to parse requirement: <nil>: Invalid value: {key:?}: {fault}"
+            )),
+            None => Ok(key),
         }
     }
 

@@ -107,17 +107,7 @@ impl Server {
                 .user(&parts.headers, certificate.as_ref())?,
         };
         let path = parts.uri.path().to_owned();
-        let route = match route(&parts.method, &path, &query) {
-            Some(route) => route,
-            None if matches!(
-                parts.method,
-                Method::OPTIONS | Method::TRACE | Method::CONNECT
-            ) =>
-            {
-                return Err(Status::method_not_allowed());
-            }
-            None => return Err(Status::no_such_path()),
-        };
+        let route = route(&parts.method, &path, &query).ok_or_else(|| unrouted(&parts.method))?;
         authorize(&user, &route)?;
         match route {
             Route::Other { verb, path } => {
@@ -259,5 +249,13 @@ impl<'a> Inflight<'a> {
 impl Drop for Inflight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a request gets whose method and path lead nowhere.
+fn unrouted(method: &Method) -> Status {
+    match *method {
+        Method::OPTIONS | Method::TRACE | Method::CONNECT => Status::method_not_allowed(),
+        _ => Status::no_such_path(),
     }
 }

@@ -58,14 +58,7 @@ pub(crate) fn recover(disk: &mut dyn Disk, history_bytes: usize) -> Result<Recov
     let first = newest.unwrap_or(1);
     logs.sort_unstable();
 
-    let mut leftovers: Vec<String> = names
-        .iter()
-        .filter(|n| n.ends_with(".tmp"))
-        .cloned()
-        .collect();
-    leftovers.extend(logs.iter().filter(|s| **s < first).map(|s| log_name(*s)));
-    let old = checkpoints.iter().filter(|s| **s < first);
-    leftovers.extend(old.map(|s| crate::files::checkpoint_name(*s)));
+    let mut leftovers = leftovers(&names, &logs, &checkpoints, first);
     logs.retain(|s| *s >= first);
     check_sequence(disk, &logs, first, newest.is_some())?;
 
@@ -113,6 +106,17 @@ pub(crate) fn recover(disk: &mut dyn Disk, history_bytes: usize) -> Result<Recov
         high_water: replay.high_water,
         leftovers,
     })
+}
+
+/// Half-written files, and those that the checkpoint `first` has replaced.
+fn leftovers(names: &[String], logs: &[u64], checkpoints: &[u64], first: u64) -> Vec<String> {
+    let drafts = names.iter().filter(|n| n.ends_with(".tmp")).cloned();
+    let logs = logs.iter().filter(|s| **s < first);
+    let checkpoints = checkpoints.iter().filter(|s| **s < first);
+    drafts
+        .chain(logs.map(|s| log_name(*s)))
+        .chain(checkpoints.map(|s| crate::files::checkpoint_name(*s)))
+        .collect()
 }
 
 fn check_sequence(

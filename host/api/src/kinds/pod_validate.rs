@@ -236,6 +236,10 @@ fn validate_env(c: &Value, at: &Path, errors: &mut Errors) {
             errors.required(&at.child("fieldRef").child("fieldPath"), "");
         }
     }
+    validate_env_from(c, at, errors);
+}
+
+fn validate_env_from(c: &Value, at: &Path, errors: &mut Errors) {
     for (i, from) in meta::list(c, &["envFrom"]).iter().enumerate() {
         let at = at.child("envFrom").index(i);
         let sources = ["configMapRef", "secretRef"];

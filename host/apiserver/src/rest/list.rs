@@ -162,25 +162,43 @@ pub(crate) fn select(call: &Call) -> Result<Vec<Value>, Status> {
     Ok(objects)
 }
 
+/// Where a page of a list begins, and at which revision.
+struct Beginning {
+    start: Bytes,
+    end: Bytes,
+    at: Option<Revision>,
+}
+
+fn beginning(call: &Call, token: &str, prefix: &str) -> Result<Beginning, Status> {
+    let (first, end) = range_of(call);
+    if token.is_empty() {
+        let exact = call.query.text("resourceVersionMatch") == "Exact";
+        let wanted = check_version(call, call.query.text("resourceVersion"))?;
+        return Ok(Beginning {
+            start: first,
+            end,
+            at: wanted.filter(|_| exact),
+        });
+    }
+    let token = Continue::decode(token)
+        .ok_or_else(|| Status::bad_request("continue key is not valid: invalid encoding"))?;
+    Ok(Beginning {
+        start: Bytes::from(prefix.to_owned() + &token.start),
+        end,
+        at: Some(token.revision),
+    })
+}
+
 fn page(call: &Call, selection: &Selection) -> Result<Page, Status> {
     let limit = call.query.number("limit")?.unwrap_or(0).max(0);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let token = call.query.text("continue");
-    let version = call.query.text("resourceVersion");
-    let exact = call.query.text("resourceVersionMatch") == "Exact";
-    let (first, end) = range_of(call);
     let prefix = registry::prefix(call.kind, &call.route.namespace);
-    let (mut start, mut at) = if token.is_empty() {
-        let wanted = check_version(call, version)?;
-        (first, wanted.filter(|_| exact))
-    } else {
-        let token = Continue::decode(token)
-            .ok_or_else(|| Status::bad_request("continue key is not valid: invalid encoding"))?;
-        (
-            Bytes::from(prefix.clone() + &token.start),
-            Some(token.revision),
-        )
-    };
+    let Beginning {
+        mut start,
+        end,
+        mut at,
+    } = beginning(call, token, &prefix)?;
     let mut page = Page {
         items: Vec::new(),
         revision: Revision(0),

@@ -124,6 +124,26 @@ fn scheduled_condition(pod: &Pod) -> Option<&PodCondition> {
     conditions.iter().find(|c| c.type_ == "PodScheduled")
 }
 
+/// The condition of a pod that fits nowhere, unless it stands there already.
+fn unschedulable(pod: &Pod, message: &String, now: Timestamp) -> Option<Patch> {
+    let before = scheduled_condition(pod).filter(|c| c.status == "False");
+    if before.is_some_and(|c| c.message.as_ref() == Some(message)) {
+        return None;
+    }
+    let since = before.and_then(|c| c.last_transition_time.as_ref());
+    let condition = json!({
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": message,
+        "lastProbeTime": null,
+        "lastTransitionTime": rfc3339(since.map_or(now, |time| time.0)),
+    });
+    Some(Patch::Strategic(
+        json!({"status": {"conditions": [condition]}}),
+    ))
+}
+
 /// What a decision writes. A pod that is refused for the same reason as before
 /// is left alone.
 pub(crate) fn plan(
@@ -170,21 +190,9 @@ pub(crate) fn plan(
             ]
         }
         Decision::Unschedulable(message) => {
-            let before = scheduled_condition(pod);
-            if before.is_some_and(|c| c.message.as_ref() == Some(message) && c.status == "False") {
+            let Some(patch) = unschedulable(pod, message, now) else {
                 return Vec::new();
-            }
-            let unchanged = before.filter(|c| c.status == "False");
-            let since = unchanged.and_then(|c| c.last_transition_time.as_ref());
-            let condition = json!({
-                "type": "PodScheduled",
-                "status": "False",
-                "reason": "Unschedulable",
-                "message": message,
-                "lastProbeTime": null,
-                "lastTransitionTime": rfc3339(since.map_or(now, |time| time.0)),
-            });
-            let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
+            };
             vec![
                 report(true, "FailedScheduling", "Scheduling", message),
                 Write::Patch {
