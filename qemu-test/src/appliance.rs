@@ -13,6 +13,7 @@ use crate::agent::Agent;
 use crate::config::{self, Options};
 use crate::credentials::Credentials;
 use crate::faulty::Faulty;
+use crate::http;
 use crate::images::{self, Recipe};
 use crate::kubectl::{Kubectl, Said};
 use crate::machine::{Disk, Image, Machine, Plan};
@@ -194,6 +195,28 @@ impl Appliance {
                 event["involvedObject"]["name"] == name && event["reason"] == reason
             })?;
             found["message"].as_str().map(str::to_owned)
+        })
+    }
+
+    /// Fetches a page of a pod through port-forward.
+    ///
+    /// kubectl ends a forward when a connection is refused, as it is until the
+    /// server inside listens: then another one is started.
+    pub fn fetch(&self, pod: &str, port: u16, path: &str) -> Result<String> {
+        let pod = format!("pod/{pod}");
+        wait::until(format!("page {path} of {pod}"), POD, || {
+            let local = free_port()?;
+            let ports = format!("{local}:{port}");
+            let mut forward = self.kubectl.start(&["port-forward", &pod, &ports])?;
+            let page = forward
+                .until("port-forward", POD, |said| {
+                    said.contains("Forwarding from").then_some(())
+                })
+                .and_then(|()| http::get(local, path));
+            Ok(match page {
+                Ok(page) => Seen::Done(page),
+                Err(error) => Seen::NotYet(format!("{error:#}; {}", forward.output())),
+            })
         })
     }
 

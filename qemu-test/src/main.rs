@@ -14,11 +14,11 @@ use clap::{Parser, Subcommand};
 use image_build::progress::{self, say};
 use qemu_test::appliance::{Appliance, NODE, Setup, Storage};
 use qemu_test::images::{self, PAGE};
+use qemu_test::left_running;
 use qemu_test::machine::{Image, Machine};
-use qemu_test::process::{Bond, free_port};
+use qemu_test::process::Bond;
 use qemu_test::qmp::Qmp;
 use qemu_test::wait::{self, Seen};
-use qemu_test::{http, left_running};
 
 const POD: Duration = Duration::from_secs(180);
 const OFF: Duration = Duration::from_secs(60);
@@ -116,20 +116,7 @@ fn demonstrate(appliance: &mut Appliance, pod: &Path) -> Result<()> {
         "pod Running {:.1} s after apply",
         began.elapsed().as_secs_f32()
     ));
-    let port = free_port()?;
-    let forward = format!("{port}:80");
-    let mut forwarding = appliance
-        .kubectl
-        .start(&["port-forward", "pod/nginx", &forward])?;
-    forwarding.until("port-forward", POD, |said| {
-        said.contains("Forwarding from").then_some(())
-    })?;
-    let page = wait::until("the page", POD, || {
-        Ok(match http::get(port, "/") {
-            Ok(page) => Seen::Done(page),
-            Err(error) => Seen::NotYet(format!("{error:#}; {}", forwarding.output())),
-        })
-    })?;
+    let page = appliance.fetch("nginx", 80, "/")?;
     if page != PAGE {
         bail!("another page than expected: {page:?}");
     }

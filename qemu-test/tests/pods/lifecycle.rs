@@ -4,11 +4,9 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use qemu_test::appliance::{Appliance, POD};
-use qemu_test::http;
 use qemu_test::images::PAGE;
 use qemu_test::pod::Pod;
-use qemu_test::process::free_port;
-use qemu_test::wait::{self, Seen};
+use qemu_test::wait;
 use serde_json::Value;
 
 fn example(name: &str) -> Result<String> {
@@ -39,21 +37,8 @@ pub(crate) fn nginx_serves_its_page(appliance: &mut Appliance) -> Result<()> {
         "pod/nginx",
         "--timeout=90s",
     ])?;
-    let port = free_port()?;
-    let mut forward = kubectl.start(&["port-forward", "pod/nginx", &format!("{port}:80")])?;
-    forward.until("port-forward", POD, |said| {
-        said.contains("Forwarding from").then_some(())
-    })?;
-    // Two, since one connection's end must not be the forward's.
-    for _ in 0..2 {
-        let page = wait::until("the page", POD, || {
-            Ok(match http::get(port, "/") {
-                Ok(page) => Seen::Done(page),
-                Err(error) => Seen::NotYet(format!("{error:#}; {}", forward.output())),
-            })
-        })?;
-        ensure!(page == PAGE, "another page: {page:?}");
-    }
+    let page = appliance.fetch("nginx", 80, "/")?;
+    ensure!(page == PAGE, "another page: {page:?}");
     let log = kubectl.run(&["logs", "nginx"])?;
     ensure!(
         log.contains("GET / HTTP/1.1"),
