@@ -97,7 +97,13 @@ pub(crate) fn restart_policies(appliance: &mut Appliance) -> Result<()> {
         ("never-bad", "Never", "exit 3", "Failed", 3),
         ("never-good", "Never", "exit 0", "Succeeded", 0),
         ("failure-good", "OnFailure", "exit 0", "Succeeded", 0),
-        ("never-signal", "Never", "kill -9 $$", "Failed", 137),
+        (
+            "never-signal",
+            "Never",
+            "sh -c 'kill -9 $$'; exit $?",
+            "Failed",
+            137,
+        ),
     ] {
         appliance.create(&Pod::script(name, script).restart(policy))?;
         appliance.until_phase(name, phase)?;
