@@ -33,6 +33,7 @@ pub(crate) enum ControlError {
 pub(crate) struct Control {
     requests: mpsc::Sender<Asked>,
     exit: watch::Receiver<Option<Exit>>,
+    first_run: watch::Receiver<Option<u64>>,
 }
 
 #[derive(Debug)]
@@ -48,15 +49,21 @@ impl Control {
     pub(crate) fn start(socket: OwnedFd) -> io::Result<Self> {
         let (requests, receiver) = mpsc::channel(32);
         let (told, exit) = watch::channel(None);
+        let (started, first_run) = watch::channel(None);
         let conversation = Conversation {
             socket: Packets::new(socket)?,
             // Replies to an earlier `node` may still wait in the socket.
             next_id: uuid::Uuid::new_v4().as_fields().0,
             waiting: HashMap::new(),
             told,
+            started,
         };
         tokio::spawn(conversation.serve(receiver));
-        Ok(Self { requests, exit })
+        Ok(Self {
+            requests,
+            exit,
+            first_run,
+        })
     }
 
     /// Describes the machine; it starts.
@@ -99,6 +106,12 @@ impl Control {
         }
     }
 
+    /// When the vmm said that it entered the guest: nanoseconds of
+    /// CLOCK_MONOTONIC.
+    pub(crate) fn first_run_ns(&self) -> Option<u64> {
+        *self.first_run.borrow()
+    }
+
     /// What the vmm told about its end, if it did; waits as long as `patience`
     /// while the socket is still open.
     pub(crate) async fn last_words(&self, patience: Duration) -> Option<Exit> {
@@ -133,6 +146,7 @@ struct Conversation {
     next_id: u32,
     waiting: HashMap<u32, oneshot::Sender<Result<Answer, Failure>>>,
     told: watch::Sender<Option<Exit>>,
+    started: watch::Sender<Option<u64>>,
 }
 
 impl Conversation {
@@ -187,6 +201,7 @@ impl Conversation {
                 first_run_ns,
             }) => {
                 let micros = first_run_ns.saturating_sub(exec_ns) / 1000;
+                self.started.send_replace(Some(first_run_ns));
                 log::info!("vmm: exec to first KVM_RUN took {micros} us");
             }
             FromVmm::Event(Event::Exited(exit)) => {

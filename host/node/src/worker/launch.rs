@@ -113,6 +113,7 @@ pub(super) async fn launch(shared: &Shared, pod: &Pod) -> Result<Happened, Failu
             return Err(Failure::other("launch", error));
         }
     };
+    let at_ns = sys::event::monotonic_ns();
     let Process {
         control: socket,
         _pidfd,
@@ -133,6 +134,7 @@ pub(super) async fn launch(shared: &Shared, pod: &Pod) -> Result<Happened, Failu
             },
             control,
             console: Some(reader),
+            at_ns,
         }),
         Err(error) => {
             // Its end is waited for, so that it can be forgotten.

@@ -13,6 +13,7 @@
 mod api;
 mod effects;
 mod launch;
+mod phases;
 mod running;
 
 pub(crate) use launch::{Adopted, Kernel};
@@ -30,6 +31,7 @@ use crate::pod::{Observation, Observed, Step, plan};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use phases::Phases;
 use reconcile::Client;
 use running::Running;
 use std::collections::BTreeMap;
@@ -90,6 +92,8 @@ pub(crate) enum Happened {
         process: Process,
         control: Control,
         console: Option<tokio::net::unix::pipe::Receiver>,
+        /// When `init` gave the process: nanoseconds of CLOCK_MONOTONIC.
+        at_ns: u64,
     },
 }
 
@@ -103,6 +107,7 @@ pub(crate) struct Worker {
     incoming: mpsc::Receiver<Happened>,
     shown: watch::Sender<Shown>,
     saved: Option<Observed>,
+    phases: Phases,
     leaving: bool,
 }
 
@@ -120,6 +125,7 @@ impl Worker {
             control: None,
             progress: BTreeMap::new(),
         });
+        let phases = Phases::new(&pod, sys::event::monotonic_ns());
         let worker = Self {
             shared,
             pod,
@@ -130,6 +136,7 @@ impl Worker {
             incoming,
             shown,
             saved: None,
+            phases,
             leaving: false,
         };
         (worker, receiver)
@@ -235,7 +242,11 @@ impl Worker {
                 process,
                 control,
                 console,
-            } => self.launched(process, control, console),
+                at_ns,
+            } => {
+                self.phases.launched(at_ns);
+                self.launched(process, control, console);
+            }
             Happened::Observed(observation) => self.observe(observation),
         }
     }
@@ -268,6 +279,7 @@ impl Worker {
     fn observe(&mut self, observation: Observation) {
         let now = Timestamp::now();
         self.before(&observation);
+        self.time(&observation);
         let after = match &observation {
             Observation::LogsDrained { container, attempt } => Some((container.clone(), *attempt)),
             _ => None,
@@ -286,6 +298,16 @@ impl Worker {
     fn before(&mut self, observation: &Observation) {
         if let Observation::AgentTimeout { .. } | Observation::SetUpFailed { .. } = observation {
             self.kill_machine();
+        }
+    }
+
+    fn time(&mut self, observation: &Observation) {
+        let running = self.running.as_ref();
+        let first_run = running.and_then(|running| running.control.first_run_ns());
+        let now = sys::event::monotonic_ns();
+        if let Some(line) = self.phases.observe(observation, first_run, now) {
+            let view = View(&self.pod);
+            log::info!("pod {}/{} {line}", view.namespace(), view.name());
         }
     }
 
