@@ -169,13 +169,10 @@ pub(crate) async fn serve(
     let kernel = kernel.map_err(|error| Error::File("guest", error))?;
     let launcher = machine::Launcher::start(parts.launch);
     let launcher = launcher.map_err(|error| Error::File("launch socket", error))?;
-    let reserve = pod::resources::Amount {
-        cpu_milli: config.reserve.cpu_milli,
-        memory: config.reserve.memory_mib << 20,
-    };
+    let identity = identity(&config);
     let facts = registration::Facts::new(&config.data_dir);
     let room = roster::Room {
-        allocatable: registration::allocatable(&facts.look(), reserve),
+        allocatable: registration::allocatable(&facts.look(), identity.reserve),
         max_pods: config.max_pods as usize,
     };
     let (sender, host) = tokio::sync::watch::channel(worker::Host {
@@ -188,13 +185,7 @@ pub(crate) async fn serve(
     let events = events::Events::start(parts.client.clone(), config.node_name.clone());
     let registration = registration::Registration {
         client: parts.client.clone(),
-        identity: registration::Identity {
-            name: config.node_name.clone(),
-            labels: config.labels.clone(),
-            port: config.listen.port(),
-            max_pods: config.max_pods,
-            reserve,
-        },
+        identity,
         images: parts.images.clone(),
         facts,
         host: sender,
@@ -220,5 +211,19 @@ pub(crate) async fn serve(
         result = roster.run(shutdown) => Ok(result?),
         () = registration.run() => Ok(()),
         () = launcher.closed() => Err(Error::InitGone),
+    }
+}
+
+/// What the Node object says of this node, whatever it looks like.
+fn identity(config: &Config) -> registration::Identity {
+    registration::Identity {
+        name: config.node_name.clone(),
+        labels: config.labels.clone(),
+        port: config.listen.port(),
+        max_pods: config.max_pods,
+        reserve: pod::resources::Amount {
+            cpu_milli: config.reserve.cpu_milli,
+            memory: config.reserve.memory_mib << 20,
+        },
     }
 }

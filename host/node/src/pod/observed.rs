@@ -334,3 +334,26 @@ impl Observed {
         self.containers.values().any(Record::active)
     }
 }
+
+impl Note {
+    pub(crate) fn normal(reason: &'static str, message: String) -> Self {
+        Self {
+            warning: false,
+            reason,
+            message,
+            field_path: None,
+        }
+    }
+
+    pub(crate) fn warning(reason: &'static str, message: String) -> Self {
+        Self {
+            warning: true,
+            ..Self::normal(reason, message)
+        }
+    }
+
+    pub(super) fn at(mut self, field_path: Option<String>) -> Self {
+        self.field_path = field_path;
+        self
+    }
+}

@@ -249,33 +249,8 @@ impl World {
             Step::StartContainer { container, attempt } if stale => {
                 self.observe(Observation::StartUnknown { container, attempt });
             }
-            Step::EnsureImage { image, .. } => {
-                let observation = if self.random.one_in(4) {
-                    let kind = ImageFailureKind::Pull;
-                    let message = "no".to_owned();
-                    let failure = ImageFailure { kind, message };
-                    Observation::ImageFailed { image, failure }
-                } else {
-                    let info = ImageInfo {
-                        name: image.clone(),
-                        id: image.clone(),
-                    };
-                    let pull = None;
-                    Observation::ImageReady { image, info, pull }
-                };
-                self.observe(observation);
-            }
-            Step::LaunchMachine => {
-                assert!(!self.machine, "seed {}: two machines", self.seed);
-                if self.random.one_in(5) {
-                    self.observe(Observation::LaunchFailed {
-                        message: "no".to_owned(),
-                    });
-                } else {
-                    self.machine = true;
-                    self.observe(Observation::MachineLaunched);
-                }
-            }
+            Step::EnsureImage { image, .. } => self.ensure(image),
+            Step::LaunchMachine => self.launch(),
             Step::SetUpGuest if self.session => {
                 self.set_up = true;
                 self.observe(Observation::SetUpDone);
@@ -310,6 +285,50 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    fn ensure(&mut self, image: String) {
+        let observation = if self.random.one_in(4) {
+            let kind = ImageFailureKind::Pull;
+            let message = "no".to_owned();
+            let failure = ImageFailure { kind, message };
+            Observation::ImageFailed { image, failure }
+        } else {
+            let info = ImageInfo {
+                name: image.clone(),
+                id: image.clone(),
+            };
+            let pull = None;
+            Observation::ImageReady { image, info, pull }
+        };
+        self.observe(observation);
+    }
+
+    fn launch(&mut self) {
+        assert!(!self.machine, "seed {}: two machines", self.seed);
+        if self.random.one_in(5) {
+            self.observe(Observation::LaunchFailed {
+                message: "no".to_owned(),
+            });
+        } else {
+            self.machine = true;
+            self.observe(Observation::MachineLaunched);
+        }
+    }
+
+    fn inits_done(&self) -> bool {
+        View(&self.pod).inits().iter().all(|init| {
+            let run = self.guest.get(&init.name);
+            run.is_some_and(|c| {
+                matches!(
+                    c.phase,
+                    GuestPhase::Ended {
+                        end: End::Code(0),
+                        ..
+                    }
+                )
+            })
+        })
     }
 
     fn start(&mut self, container: String, attempt: u32) {
@@ -349,22 +368,10 @@ impl World {
             self.terminal.is_none(),
             "seed {seed}: {key:?} in a terminal pod"
         );
-        if container != "i" {
-            let inits = View(&self.pod).inits().iter();
-            let done = inits.clone().all(|init| {
-                let run = self.guest.get(&init.name);
-                run.is_some_and(|c| {
-                    matches!(
-                        c.phase,
-                        GuestPhase::Ended {
-                            end: End::Code(0),
-                            ..
-                        }
-                    )
-                })
-            });
-            assert!(done, "seed {seed}: {key:?} before its init containers");
-        }
+        assert!(
+            container == "i" || self.inits_done(),
+            "seed {seed}: {key:?} before its init containers"
+        );
         self.ran.push(key);
         let news = GuestContainer {
             name: container.clone(),

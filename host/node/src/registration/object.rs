@@ -129,8 +129,34 @@ fn conditions(seen: &Seen, before: Option<&NodeStatus>, now: Timestamp) -> Vec<N
     let old = before
         .and_then(|status| status.conditions.as_deref())
         .unwrap_or_default();
+    let own = own_conditions(seen);
+    // Conditions of others stay where they are.
+    let foreign = old.iter().filter(|c| own.iter().all(|p| p.0 != c.type_));
+    let mut list: Vec<NodeCondition> = foreign.cloned().collect();
+    for (name, is, yes, no) in own {
+        let status = if is { "True" } else { "False" };
+        let (reason, message) = if is { yes } else { no };
+        let same = old.iter().find(|c| c.type_ == name && c.status == status);
+        let since = same.and_then(|c| c.last_transition_time.clone());
+        list.push(NodeCondition {
+            type_: name.to_owned(),
+            status: status.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            last_heartbeat_time: Some(time(now)),
+            last_transition_time: Some(since.unwrap_or_else(|| time(now))),
+        });
+    }
+    list
+}
+
+/// Reason and message.
+type Words = (&'static str, &'static str);
+
+/// This node's conditions: type, whether it holds, the words if so and if not.
+fn own_conditions(seen: &Seen) -> [(&'static str, bool, Words, Words); 4] {
     let floor = seen.disk / 100 * DISK_PRESSURE_PERCENT;
-    let pressures = [
+    [
         (
             "MemoryPressure",
             seen.memory_available < MEMORY_PRESSURE,
@@ -167,27 +193,7 @@ fn conditions(seen: &Seen, before: Option<&NodeStatus>, now: Timestamp) -> Vec<N
             ("KubeletReady", "atoll node is posting ready status"),
             ("KubeletNotReady", ""),
         ),
-    ];
-    // Conditions of others stay where they are.
-    let foreign = old
-        .iter()
-        .filter(|c| pressures.iter().all(|p| p.0 != c.type_));
-    let mut list: Vec<NodeCondition> = foreign.cloned().collect();
-    for (name, is, yes, no) in pressures {
-        let status = if is { "True" } else { "False" };
-        let (reason, message) = if is { yes } else { no };
-        let same = old.iter().find(|c| c.type_ == name && c.status == status);
-        let since = same.and_then(|c| c.last_transition_time.clone());
-        list.push(NodeCondition {
-            type_: name.to_owned(),
-            status: status.to_owned(),
-            reason: Some(reason.to_owned()),
-            message: Some(message.to_owned()),
-            last_heartbeat_time: Some(time(now)),
-            last_transition_time: Some(since.unwrap_or_else(|| time(now))),
-        });
-    }
-    list
+    ]
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ impl Stage {
         .unwrap();
         let image = Image {
             id: "sha256:00".to_owned(),
-            repo_digest: "docker.io/library/a@sha256:00".to_owned(),
+            repo_digest: "registry.test/library/a@sha256:00".to_owned(),
             erofs: at("image.erofs"),
             size: 4096,
             config: ImageConfig {
@@ -208,7 +208,7 @@ async fn a_pod_runs_logs_and_is_deleted() {
     stage.apply(one("Always"));
     let status = stage.status("Running", running).await;
     let container = &status["containerStatuses"][0];
-    assert_eq!(container["imageID"], "docker.io/library/a@sha256:00");
+    assert_eq!(container["imageID"], "registry.test/library/a@sha256:00");
     assert_eq!(container["restartCount"], 0);
     assert!(
         container["containerID"]

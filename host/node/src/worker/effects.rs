@@ -68,17 +68,7 @@ impl Worker {
                 grace_ms: POWER_OFF_GRACE_MS,
             })),
             Step::KillMachine { .. } => self.kill_machine(),
-            Step::ForgetMachine => {
-                let id = View(&pod).machine_id();
-                self.spawn(async move {
-                    if let Some(id) = id
-                        && let Err(error) = shared.launcher.forget(id).await
-                    {
-                        log::debug!("machine {id}: {error}");
-                    }
-                    Some(Observation::MachineForgotten)
-                });
-            }
+            Step::ForgetMachine => self.spawn(async move { forget(&shared, &pod).await }),
             Step::AnnounceImageBackOff { .. } | Step::AnnounceRestartBackOff { .. } => {}
             Step::Expire => {}
             Step::WriteStatus(status) => {
@@ -184,6 +174,15 @@ async fn ensure(
         }
         Err(error) => failed(image, ImageFailureKind::Pull, error.to_string()),
     }
+}
+
+async fn forget(shared: &Shared, pod: &Pod) -> Option<Observation> {
+    if let Some(id) = View(pod).machine_id()
+        && let Err(error) = shared.launcher.forget(id).await
+    {
+        log::debug!("machine {id}: {error}");
+    }
+    Some(Observation::MachineForgotten)
 }
 
 async fn set_up(answer: oneshot::Receiver<Result<Answer, Refusal>>) -> Option<Observation> {

@@ -1,0 +1,303 @@
+//! A pod's containers: each attempt from its start to its end.
+
+use super::super::backoff::later;
+use super::super::observed::{Note, Observed, Record, State, Terminated};
+use super::super::view::{View, field_path};
+use super::images::pulled_message;
+use guest_protocol::{ContainerState as GuestContainer, End, Phase};
+use jiff::{SignedDuration, Timestamp};
+
+/// How long a container that can't be described yet rests, as upstream's sync.
+const BLOCKED_RETRY: SignedDuration = SignedDuration::from_secs(10);
+/// How long a start whose answer was lost rests.
+const RESEND: SignedDuration = SignedDuration::from_millis(100);
+/// A guest's message is a claim about its length, too.
+const MESSAGE_MAX: usize = 4096;
+
+impl Observed {
+    pub(super) fn begin_container(
+        &mut self,
+        view: View<'_>,
+        container: &str,
+        attempt: u32,
+        now: Timestamp,
+    ) -> Vec<Note> {
+        let epoch = self.epoch;
+        let record = self.record_mut(container);
+        let resent = matches!(record.state, State::Starting { .. });
+        if let State::Ended { end, .. } = &record.state {
+            record.backoff.next(end.finished_at, now);
+            record.last = Some(end.clone());
+        }
+        record.attempt = attempt;
+        record.epoch = epoch;
+        record.state = State::Starting {
+            resend: None,
+            again: resent,
+        };
+        if attempt == 0 || resent {
+            return Vec::new();
+        }
+        let image = view.container(container).map(|(_, c)| c.image.clone());
+        let image = image.flatten().unwrap_or_default();
+        let note = Note::normal("Pulled", pulled_message(&image, None));
+        vec![note.at(container_path(view, container))]
+    }
+
+    pub(super) fn begin_stop(
+        &mut self,
+        view: View<'_>,
+        container: &str,
+        grace_ms: u64,
+        now: Timestamp,
+    ) -> Vec<Note> {
+        let grace = SignedDuration::from_millis(i64::try_from(grace_ms).unwrap_or(i64::MAX));
+        let Some(record) = self.containers.get_mut(container) else {
+            return Vec::new();
+        };
+        let (started_at, first) = match record.state {
+            State::Running { started_at } => (started_at, true),
+            State::Stopping { started_at, .. } => (started_at, false),
+            State::Waiting
+            | State::Blocked { .. }
+            | State::Starting { .. }
+            | State::Ended { .. } => {
+                return Vec::new();
+            }
+        };
+        record.state = State::Stopping {
+            started_at,
+            deadline: later(now, grace),
+        };
+        if !first {
+            return Vec::new();
+        }
+        let text = format!("Stopping container {container}");
+        vec![Note::normal("Killing", text).at(container_path(view, container))]
+    }
+
+    pub(super) fn announce_restart(&mut self, view: View<'_>, container: &str) -> Vec<Note> {
+        if let Some(record) = self.containers.get_mut(container)
+            && let State::Ended { announced, .. } = &mut record.state
+        {
+            *announced = true;
+        }
+        let text = format!(
+            "Back-off restarting failed container {container} in pod {}",
+            view.label()
+        );
+        vec![Note::warning("BackOff", text).at(container_path(view, container))]
+    }
+
+    pub(super) fn container_news(
+        &mut self,
+        view: View<'_>,
+        news: GuestContainer,
+        now: Timestamp,
+    ) -> Vec<Note> {
+        let Some(record) = self.containers.get_mut(&news.name) else {
+            return Vec::new();
+        };
+        if record.attempt != news.attempt || !record.active() {
+            return Vec::new();
+        }
+        let started_at = claimed_time(news.started_at_ns, now);
+        let fresh = matches!(record.state, State::Starting { .. });
+        match news.phase {
+            Phase::Running { .. } if fresh => record.state = State::Running { started_at },
+            Phase::Running { .. } => {}
+            Phase::Ended {
+                at_ns,
+                end,
+                message,
+            } => {
+                record.state = State::Ended {
+                    end: terminated(news.attempt, started_at, at_ns, end, message, now),
+                    drained: false,
+                    announced: false,
+                };
+            }
+        }
+        if !fresh {
+            return Vec::new();
+        }
+        let path = container_path(view, &news.name);
+        vec![
+            Note::normal("Created", "Container created".to_owned()).at(path.clone()),
+            Note::normal("Started", "Container started".to_owned()).at(path),
+        ]
+    }
+
+    pub(super) fn start_blocked(
+        &mut self,
+        view: View<'_>,
+        container: &str,
+        attempt: u32,
+        reason: &'static str,
+        message: String,
+        now: Timestamp,
+    ) -> Vec<Note> {
+        let Some(record) = self.starting(container, attempt) else {
+            return Vec::new();
+        };
+        if let State::Starting { again: true, .. } = record.state {
+            // The guest may run it by now: it stays the same attempt.
+            let resend = Some(later(now, BLOCKED_RETRY));
+            record.state = State::Starting {
+                resend,
+                again: true,
+            };
+            return Vec::new();
+        }
+        let text = format!("Error: {message}");
+        record.state = State::Blocked {
+            reason: reason.to_owned(),
+            message,
+            retry_at: later(now, BLOCKED_RETRY),
+        };
+        vec![Note::warning("Failed", text).at(container_path(view, container))]
+    }
+
+    pub(super) fn start_refused(
+        &mut self,
+        view: View<'_>,
+        container: &str,
+        end: Terminated,
+    ) -> Vec<Note> {
+        let Some(record) = self.starting(container, end.attempt) else {
+            return Vec::new();
+        };
+        let text = format!("Error: {}", end.message);
+        record.state = State::Ended {
+            end,
+            drained: true,
+            announced: false,
+        };
+        let path = container_path(view, container);
+        vec![
+            Note::normal("Created", "Container created".to_owned()).at(path.clone()),
+            Note::warning("Failed", text).at(path),
+        ]
+    }
+
+    pub(super) fn start_unknown(&mut self, container: &str, attempt: u32, now: Timestamp) {
+        if let Some(record) = self.starting(container, attempt) {
+            record.state = State::Starting {
+                resend: Some(later(now, RESEND)),
+                again: true,
+            };
+        }
+    }
+
+    pub(super) fn logs_drained(&mut self, container: &str, attempt: u32) {
+        if let Some(record) = self.containers.get_mut(container)
+            && record.attempt == attempt
+            && let State::Ended { drained, .. } = &mut record.state
+        {
+            *drained = true;
+        }
+    }
+
+    fn record_mut(&mut self, container: &str) -> &mut Record {
+        self.containers
+            .entry(container.to_owned())
+            .or_insert_with(Record::new)
+    }
+
+    fn starting(&mut self, container: &str, attempt: u32) -> Option<&mut Record> {
+        self.containers
+            .get_mut(container)
+            .filter(|record| record.attempt == attempt)
+            .filter(|record| matches!(record.state, State::Starting { .. }))
+    }
+}
+
+/// The end of an attempt that the guest could not run.
+pub(super) fn refused(
+    attempt: u32,
+    reason: &'static str,
+    exit_code: i32,
+    message: String,
+    now: Timestamp,
+) -> Terminated {
+    Terminated {
+        attempt,
+        exit_code,
+        signal: None,
+        reason: reason.to_owned(),
+        message,
+        started_at: None,
+        finished_at: now,
+    }
+}
+
+/// The end of a container whose machine or guest is gone.
+pub(super) fn lost(record: &Record, message: &str, now: Timestamp) -> State {
+    let (started_at, exit_code) = match record.state {
+        State::Running { started_at } => (Some(started_at), 255),
+        State::Stopping { started_at, .. } => (Some(started_at), 137),
+        _ => (None, 255),
+    };
+    State::Ended {
+        end: Terminated {
+            attempt: record.attempt,
+            exit_code,
+            signal: None,
+            reason: "Error".to_owned(),
+            message: message.to_owned(),
+            started_at,
+            finished_at: now,
+        },
+        drained: true,
+        announced: false,
+    }
+}
+
+fn terminated(
+    attempt: u32,
+    started_at: Timestamp,
+    at_ns: u64,
+    end: End,
+    mut message: String,
+    now: Timestamp,
+) -> Terminated {
+    let exit_code = end.exit_code();
+    let reason = match end {
+        End::OomKilled => "OOMKilled",
+        End::Code(0) => "Completed",
+        End::Code(_) | End::Signal(_) => "Error",
+    };
+    let mut cut = message.len().min(MESSAGE_MAX);
+    while !message.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    message.truncate(cut);
+    let finished_at = claimed_time(at_ns, now).max(started_at);
+    Terminated {
+        attempt,
+        exit_code,
+        signal: match end {
+            End::Signal(signal) => Some(i32::from(signal)),
+            End::Code(_) | End::OomKilled => None,
+        },
+        reason: reason.to_owned(),
+        message,
+        started_at: Some(started_at),
+        finished_at,
+    }
+}
+
+/// A guest's clock is a claim: it is not believed about the future, nor about
+/// what is more than a year ago.
+fn claimed_time(ns: u64, now: Timestamp) -> Timestamp {
+    let year = SignedDuration::from_hours(366 * 24);
+    Timestamp::from_nanosecond(i128::from(ns))
+        .ok()
+        .filter(|at| *at <= now && now.duration_since(*at) < year)
+        .unwrap_or(now)
+}
+
+fn container_path(view: View<'_>, container: &str) -> Option<String> {
+    view.container(container)
+        .map(|(role, _)| field_path(role, container))
+}

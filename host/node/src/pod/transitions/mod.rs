@@ -1,0 +1,132 @@
+//! How [`Observed`] changes: `begin` marks a step before it is carried out,
+//! `observe` takes what came of it. Both give the notes for the pod's Events.
+//!
+//! Guest news are claims: an attempt that was never asked for, or that is
+//! older than the newest, changes nothing.
+//!
+//! What they do to images, to containers and to the machine is in a module each.
+
+mod containers;
+mod images;
+mod machine;
+
+use super::backoff::later;
+use super::observed::{ApiSide, Machine, Note, Observation, Observed, Rejection};
+use super::plan::Step;
+use super::view::View;
+use containers::refused;
+use images::image_pulling;
+use jiff::{SignedDuration, Timestamp};
+
+/// How long a failed API request rests.
+const API_RETRY: SignedDuration = SignedDuration::from_secs(1);
+
+impl Observed {
+    /// Marks `step` as under way.
+    pub(crate) fn begin(&mut self, view: View<'_>, step: &Step, now: Timestamp) -> Vec<Note> {
+        match step {
+            Step::EnsureImage { image, .. } => self.begin_image(image, now),
+            Step::LaunchMachine => {
+                self.epoch = self.epoch.wrapping_add(1);
+                self.machine = Machine::Launching;
+            }
+            Step::SetUpGuest => self.machine = Machine::SettingUp,
+            Step::StartContainer { container, attempt } => {
+                return self.begin_container(view, container, *attempt, now);
+            }
+            Step::StopContainer {
+                container,
+                grace_ms,
+            } => return self.begin_stop(view, container, *grace_ms, now),
+            Step::PowerOff => self.machine = Machine::PoweringOff { since: now },
+            Step::KillMachine { cause } => {
+                self.machine_failure = Some(cause.clone());
+                self.machine = Machine::Killing;
+            }
+            Step::ForgetMachine => self.machine = Machine::Forgetting,
+            Step::AnnounceImageBackOff { image } => return self.announce_image(view, image),
+            Step::AnnounceRestartBackOff { container } => {
+                return self.announce_restart(view, container);
+            }
+            Step::Expire => {
+                let message = "Pod was active on the node longer than the specified deadline";
+                self.rejected = Some(Rejection {
+                    reason: "DeadlineExceeded".to_owned(),
+                    message: message.to_owned(),
+                });
+                return vec![Note::warning("DeadlineExceeded", message.to_owned())];
+            }
+            Step::WriteStatus(_) => self.api = ApiSide::Writing,
+            Step::Delete => self.api = ApiSide::Deleting,
+        }
+        Vec::new()
+    }
+
+    /// Takes one observation.
+    pub(crate) fn observe(
+        &mut self,
+        view: View<'_>,
+        observation: Observation,
+        now: Timestamp,
+    ) -> Vec<Note> {
+        match observation {
+            Observation::ImagePulling { image } => return image_pulling(view, &image),
+            Observation::ImageReady { image, info, pull } => {
+                return self.image_ready(view, image, info, pull);
+            }
+            Observation::ImageFailed { image, failure } => {
+                return self.image_failed(view, image, failure, now);
+            }
+            Observation::ImageGone { image } => self.image_gone(&image),
+            Observation::MachineLaunched => self.machine = Machine::Booting,
+            Observation::LaunchFailed { message } => return self.launch_failed(message, now),
+            Observation::SessionUp { set_up, containers } => {
+                return self.session_up(view, set_up, containers, now);
+            }
+            Observation::SessionLost => self.session_lost(),
+            Observation::AgentTimeout { message } | Observation::SetUpFailed { message } => {
+                self.machine_useless(message);
+            }
+            Observation::SetUpDone => self.set_up_done(),
+            Observation::Container(news) => return self.container_news(view, news, now),
+            Observation::StartBlocked {
+                container,
+                attempt,
+                reason,
+                message,
+            } => return self.start_blocked(view, &container, attempt, reason, message, now),
+            Observation::StartRefused {
+                container,
+                attempt,
+                reason,
+                exit_code,
+                message,
+            } => {
+                let end = refused(attempt, reason, exit_code, message, now);
+                return self.start_refused(view, &container, end);
+            }
+            Observation::StartUnknown { container, attempt } => {
+                self.start_unknown(&container, attempt, now);
+            }
+            Observation::LogsDrained { container, attempt } => {
+                self.logs_drained(&container, attempt);
+            }
+            Observation::MachineEnded { cause } => return self.machine_ended(&cause, now),
+            Observation::MachineForgotten => self.machine_forgotten(),
+            Observation::StatusWritten(status) => {
+                self.written = Some(*status);
+                self.api_side(ApiSide::Idle);
+            }
+            Observation::ApiFailed => self.api_side(ApiSide::RetryAt(later(now, API_RETRY))),
+            Observation::PodDeleted => self.api = ApiSide::Deleted,
+        }
+        Vec::new()
+    }
+
+    /// What is gone from the API stays gone, whatever answers arrive late.
+    fn api_side(&mut self, side: ApiSide) {
+        if self.api != ApiSide::Deleted {
+            self.api = side;
+        }
+    }
+}
