@@ -32,16 +32,6 @@ pub(super) async fn answer(
     repository: &str,
     over_tls: bool,
 ) -> Result<Option<HeaderValue>, Failure> {
-    let secret = |text: String| {
-        let mut value = HeaderValue::try_from(text).map_err(|_| {
-            Failure::new(
-                Kind::Unauthorized,
-                "the credentials hold control characters",
-            )
-        })?;
-        value.set_sensitive(true);
-        Ok(value)
-    };
     if let Some(c) = credentials.filter(|c| !c.registry_token.is_empty()) {
         return secret(format!("Bearer {}", c.registry_token)).map(Some);
     }
@@ -95,6 +85,18 @@ pub(super) async fn answer(
     }
     let token = fetch(http, ask, realm).await?;
     secret(format!("Bearer {token}")).map(Some)
+}
+
+/// A header value that is not shown in logs.
+fn secret(text: String) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::try_from(text).map_err(|_| {
+        Failure::new(
+            Kind::Unauthorized,
+            "the credentials hold control characters",
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 async fn fetch(http: &Http, ask: Ask, realm: &str) -> Result<String, Failure> {

@@ -148,12 +148,11 @@ impl Tree {
             _ => None,
         };
         let existing = self.child(directory, name);
-        let keeps = match (existing, &kind, target) {
-            (Some(e), Kind::Directory, _) => self.children(e.inode).is_some(),
-            (Some(e), _, Some(target)) => e.inode == target,
-            _ => false,
-        };
-        if let (true, Some(existing)) = (keeps, existing) {
+        let keeps = existing.filter(|existing| match target {
+            Some(target) => existing.inode == target,
+            None => matches!(kind, Kind::Directory) && self.children(existing.inode).is_some(),
+        });
+        if let Some(existing) = keeps {
             self.touch(directory, name, layer, layer);
             return match target {
                 None => self.set_attributes(existing.inode, attributes),
