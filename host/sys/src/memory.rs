@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryBackend, GuestRegionMmap, MmapRegion, VolatileMemory,
+    Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestRegionMmap, MmapRegion,
+    VolatileMemory,
 };
 
 /// The memory of one guest. Clones share the mappings.
@@ -81,50 +83,140 @@ fn advise_huge(region: &MmapRegion<()>, start: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts a part of a file into guest memory without reading it: its pages come
-/// with the first touch, shared with whoever else has them, and are copied when
-/// written to. Whoever gives the file must never truncate it: a page that is
-/// gone ends the process (SIGBUS).
+/// Copies a part of a file into guest memory that is zero so far; pages of
+/// zeroes are left alone. Copied, not mapped: a kernel patches nearly each page
+/// of its text, so that mapped ones cost three faults each and are copied all
+/// the same, while the anonymous memory beneath has huge pages.
+///
+/// The file is read through a mapping: whoever gives it must not truncate it
+/// meanwhile, or the process ends (SIGBUS).
 ///
 /// # Errors
-/// EINVAL unless everything is whole pages, within one range of memory and
-/// within the file; else as `mmap(2)`.
-pub fn overlay(
+/// EINVAL unless the part lies within the file and within one range of memory;
+/// else as `mmap(2)`.
+pub fn copy_file(
     memory: &GuestMemory,
     start: GuestAddress,
     file: &File,
     offset: u64,
     length: usize,
 ) -> io::Result<()> {
-    const PAGE: u64 = 4096;
-    let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
-    let bytes = length as u64;
-    let whole = [start.0, offset, bytes]
-        .iter()
-        .all(|value| value.is_multiple_of(PAGE));
-    // The last page may be cut by the end of the file: it is zero from there.
-    let end = offset.checked_add(bytes).ok_or_else(invalid)?;
-    let within = end <= file.metadata()?.len().next_multiple_of(PAGE);
-    let slice = memory.get_slice(start, length).map_err(io::Error::other)?;
-    if !whole || !within || length == 0 {
-        return Err(invalid());
+    if length == 0 {
+        return Ok(());
     }
-    let position = i64::try_from(offset).map_err(|_| invalid())?;
-    // SAFETY: the slice was checked to be a part of one live mapping of guest
-    // memory, which nothing but volatile accesses refer to; it stays mapped
-    // readable and writable, and is unmapped with the rest of it.
-    let mapped = unsafe {
-        nix::libc::mmap(
-            slice.ptr_guard_mut().as_ptr().cast(),
-            length,
-            nix::libc::PROT_READ | nix::libc::PROT_WRITE,
-            nix::libc::MAP_PRIVATE | nix::libc::MAP_FIXED | nix::libc::MAP_NORESERVE,
-            file.as_raw_fd(),
-            position,
-        )
-    };
-    if mapped == nix::libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
+    let view = FileView::map(file, offset, length)?;
+    let target = memory.get_slice(start, length).map_err(io::Error::other)?;
+    for (position, page) in (0..).step_by(PAGE).zip(view.bytes().chunks(PAGE)) {
+        if ZEROES.get(..page.len()) != Some(page) {
+            target
+                .write_slice(page, position)
+                .map_err(io::Error::other)?;
+        }
     }
     Ok(())
+}
+
+const PAGE: usize = 4096;
+static ZEROES: [u8; PAGE] = [0; PAGE];
+
+/// A read-only mapping of whole pages, of which a part was asked for.
+struct FileView {
+    mapping: NonNull<nix::libc::c_void>,
+    mapped: usize,
+    skip: usize,
+}
+
+impl FileView {
+    fn map(file: &File, offset: u64, length: usize) -> io::Result<Self> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        let end = offset.checked_add(length as u64).ok_or_else(invalid)?;
+        if length == 0 || end > file.metadata()?.len() {
+            return Err(invalid());
+        }
+        // Less than a page, so it fits.
+        let skip = (offset % PAGE as u64) as usize;
+        let mapped = length.checked_add(skip).ok_or_else(invalid)?;
+        let first = i64::try_from(offset - skip as u64).map_err(|_| invalid())?;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let mapping = unsafe {
+            nix::libc::mmap(
+                std::ptr::null_mut(),
+                mapped,
+                nix::libc::PROT_READ,
+                nix::libc::MAP_PRIVATE | nix::libc::MAP_POPULATE,
+                file.as_raw_fd(),
+                first,
+            )
+        };
+        if mapping == nix::libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let mapping = NonNull::new(mapping).ok_or_else(invalid)?;
+        Ok(Self {
+            mapping,
+            mapped,
+            skip,
+        })
+    }
+
+    const fn bytes(&self) -> &[u8] {
+        // SAFETY: `map` made the mapping this long, `skip` lies within it.
+        let first = unsafe { self.mapping.as_ptr().cast::<u8>().add(self.skip) };
+        // SAFETY: mapped readable for as long as `self`, which the slice
+        // borrows. The file is the host's own and is only ever replaced.
+        unsafe { std::slice::from_raw_parts(first, self.mapped - self.skip) }
+    }
+}
+
+impl Drop for FileView {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this object's own, and `bytes` borrows it.
+        unsafe { nix::libc::munmap(self.mapping.as_ptr(), self.mapped) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::{Range, Source, copy_file, map};
+    use std::fs::File;
+    use std::io::Write;
+    use vm_memory::{Bytes, GuestAddress};
+
+    #[test]
+    fn any_part_of_a_file_is_copied_and_no_other() {
+        let mut content: Vec<u8> = (0..20_000_u32).map(|at| (at % 251) as u8 + 1).collect();
+        content[4096..12_288].fill(0);
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::memfd_create("content", flags).unwrap());
+        file.write_all(&content).unwrap();
+        let range = Range {
+            start: 0,
+            length: 64 << 10,
+        };
+        for (start, offset, length, fits) in [
+            (0, 0, 20_000, true),
+            (4096, 4096, 8192, true),
+            (100, 1, 1, true),
+            (5000, 4095, 12_000, true),
+            (0, 19_999, 1, true),
+            (0, 20_000, 0, true),
+            (0, 19_999, 2, false),
+            (0, u64::MAX, 1, false),
+            (60_000, 0, 10_000, false),
+        ] {
+            let memory = map(&[range], Source::Anonymous { huge: false }).unwrap();
+            let copied = copy_file(&memory, GuestAddress(start), &file, offset, length);
+            assert_eq!(copied.is_ok(), fits, "{start} {offset} {length}");
+            if fits {
+                let mut expected = vec![0; range.length];
+                let (to, from) = (start as usize, offset as usize);
+                expected[to..to + length].copy_from_slice(&content[from..from + length]);
+                let mut seen = vec![0; range.length];
+                memory.read_slice(&mut seen, GuestAddress(0)).unwrap();
+                assert!(seen == expected, "{start} {offset} {length}");
+            }
+        }
+    }
 }

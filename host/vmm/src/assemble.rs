@@ -72,7 +72,6 @@ pub fn assemble(kvm: &Kvm, spec: &MachineSpec, fds: Vec<OwnedFd>) -> Result<Part
                 cmdline: format!("{cmdline} {EXIT_CMDLINE}{}", devices::cmdline()),
                 vcpus: spec.vcpus,
             };
-            // Before KVM knows of the memory, which mapping changes.
             let entry = boot.load(&memory).map_err(host)?;
             let vm = new_vm(kvm, memory)?;
             let vcpus = cold_vcpus(kvm, &vm, spec, entry)?;

@@ -14,7 +14,7 @@ use crate::layout;
 pub use kernel::KernelError;
 use std::fs::File;
 use std::num::NonZeroU8;
-use sys::memory::{GuestMemory, overlay};
+use sys::memory::{GuestMemory, copy_file};
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 const START_INFO_MAGIC: u32 = 0x336E_C578;
@@ -73,7 +73,7 @@ impl Boot {
     }
 }
 
-/// Maps the initramfs as high as low memory allows; gives start and size.
+/// Copies the initramfs as high as low memory allows; gives start and size.
 fn initramfs(memory: &GuestMemory, file: &File, kernel_end: u64) -> Result<(u64, u64), BootError> {
     let size = file.metadata().map_err(BootError::Initramfs)?.len();
     let end = memory.iter().next().map_or(0, GuestMemoryRegion::len);
@@ -83,8 +83,8 @@ fn initramfs(memory: &GuestMemory, file: &File, kernel_end: u64) -> Result<(u64,
         .checked_sub(pages)
         .filter(|start| *start >= kernel_end && size > 0)
         .ok_or_else(too_large)?;
-    let length = usize::try_from(pages).map_err(|_| too_large())?;
-    overlay(memory, GuestAddress(start), file, 0, length).map_err(BootError::Initramfs)?;
+    let length = usize::try_from(size).map_err(|_| too_large())?;
+    copy_file(memory, GuestAddress(start), file, 0, length).map_err(BootError::Initramfs)?;
     Ok((start, size))
 }
 

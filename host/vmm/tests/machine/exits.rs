@@ -66,3 +66,10 @@ fn a_guest_outlives_its_peer() {
     vmm.child.kill().unwrap();
     vmm.child.wait().unwrap();
 }
+
+#[test]
+fn no_guest_outlives_the_thread_that_tests_it() {
+    use std::os::unix::process::ExitStatusExt;
+    let mut vmm = std::thread::spawn(|| Vmm::boot(SPIN)).join().unwrap();
+    assert_eq!(vmm.child.wait().unwrap().signal(), Some(9));
+}
