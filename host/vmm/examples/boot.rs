@@ -14,6 +14,7 @@
 use machine_spec::control::{
     Answer, Event, FDS_MAX, FromVmm, MESSAGE_MAX, Request, ToVmm, VERSION,
 };
+use machine_spec::exit::Exit;
 use machine_spec::{
     DiskId, DiskSpec, FdIndex, MachineId, MachineSpec, MemorySize, Start, Transport,
 };
@@ -76,22 +77,8 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
             _ => return Err(format!("unknown option {name}").into()),
         }
     }
-    // Standard output is the guest's: its serial port, or its vsock port.
-    let serial = if vsock.is_some() { 2 } else { 1 };
-    let serial = File::from(if serial == 1 {
-        std::io::stdout().as_fd().try_clone_to_owned()?
-    } else {
-        std::io::stderr().as_fd().try_clone_to_owned()?
-    });
-    let mut marked = None;
-    let serial = match mark {
-        None => Some(hand(serial)),
-        Some(text) => {
-            let (reader, writer) = std::io::pipe()?;
-            marked = Some((text, reader.into()));
-            Some(hand(File::from(OwnedFd::from(writer))))
-        }
-    };
+    let (serial, marked) = serial(vsock.is_some(), mark)?;
+    let serial = Some(hand(serial));
     let spec = MachineSpec {
         id: MachineId([0; 16]),
         vcpus: NonZeroU8::new(vcpus).ok_or("no vCPU")?,
@@ -114,6 +101,24 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
         status,
         marked,
     })
+}
+
+/// Where the guest's serial port goes, and what is to be watched for there.
+fn serial(vsock: bool, mark: Option<String>) -> Result<(File, Option<(String, OwnedFd)>)> {
+    if let Some(text) = mark {
+        let (reader, writer) = std::io::pipe()?;
+        return Ok((
+            File::from(OwnedFd::from(writer)),
+            Some((text, reader.into())),
+        ));
+    }
+    // Standard output is the guest's: its serial port, or its vsock port.
+    let own = if vsock {
+        std::io::stderr().as_fd().try_clone_to_owned()?
+    } else {
+        std::io::stdout().as_fd().try_clone_to_owned()?
+    };
+    Ok((File::from(own), None))
 }
 
 fn request(control: &OwnedFd, id: u32, request: Request, fds: &[OwnedFd]) -> Result<()> {
@@ -181,68 +186,95 @@ fn run() -> Result<u8> {
         &options.fds,
     )?;
     if let Some(port) = options.vsock {
-        let (ours, theirs) = rustix::net::socketpair(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
-        let connect = Request::ConnectVsock {
-            port,
-            stream: FdIndex(0),
-        };
-        request(&control, 2, connect, &[theirs])?;
-        relay(ours.into())?;
+        connect(&control, port)?;
     }
     if let Some(seconds) = options.status {
-        let control = control.try_clone()?;
-        thread::spawn(move || {
-            loop {
-                thread::sleep(std::time::Duration::from_secs(seconds));
-                if request(&control, 3, Request::Status, &[]).is_err() {
-                    return;
-                }
-            }
-        });
+        ask_status(control.try_clone()?, seconds);
     }
     drop(options.fds);
     let watcher = options
         .marked
         .map(|(text, serial)| thread::spawn(move || watch(&text, serial)));
-    let pid = child.id();
-    let (mut started, mut exited) = (None, None);
-    let mut buffer = vec![0; MESSAGE_MAX];
-    loop {
-        match message::receive(&control, &mut buffer, true)? {
-            Received::Closed => break,
-            Received::Message { length, .. } => {
-                let message: FromVmm = serde_json::from_slice(&buffer[..length])?;
-                match message {
-                    FromVmm::Event(Event::Started {
-                        exec_ns,
-                        first_run_ns,
-                    }) => started = Some((exec_ns, first_run_ns)),
-                    FromVmm::Reply {
-                        result: Ok(Answer::Done),
-                        ..
-                    } => {}
-                    FromVmm::Event(Event::Exited(exit)) => {
-                        exited = Some((sys::event::monotonic_ns(), exit));
-                    }
-                    other => eprintln!("boot: {other:?} {}", rss(pid)),
-                }
-            }
-        }
-    }
+    let told = listen(&control, child.id())?;
     let status = child.wait()?;
     let marked = watcher.and_then(|watcher| watcher.join().ok()).flatten();
-    if let Some((exec_ns, first_run_ns)) = started {
+    told.show(spawned, marked);
+    eprintln!("boot: {status}");
+    Ok(u8::try_from(status.code().unwrap_or(255)).unwrap_or(255))
+}
+
+/// Joins standard input and output to a port of the guest.
+fn connect(control: &OwnedFd, port: u32) -> Result<()> {
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let connect = Request::ConnectVsock {
+        port,
+        stream: FdIndex(0),
+    };
+    request(control, 2, connect, &[theirs])?;
+    relay(ours.into())
+}
+
+fn ask_status(control: OwnedFd, seconds: u64) {
+    thread::spawn(move || {
+        loop {
+            thread::sleep(std::time::Duration::from_secs(seconds));
+            if request(&control, 3, Request::Status, &[]).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// What the vmm told until its socket closed; nanoseconds of CLOCK_MONOTONIC.
+#[derive(Default)]
+struct Told {
+    /// Its exec and its first `KVM_RUN`.
+    started: Option<(u64, u64)>,
+    exited: Option<(u64, Exit)>,
+}
+
+fn listen(control: &OwnedFd, pid: u32) -> Result<Told> {
+    let mut told = Told::default();
+    let mut buffer = vec![0; MESSAGE_MAX];
+    loop {
+        let length = match message::receive(control, &mut buffer, true)? {
+            Received::Closed => return Ok(told),
+            Received::Message { length, .. } => length,
+        };
+        let message: FromVmm = serde_json::from_slice(&buffer[..length])?;
+        match message {
+            FromVmm::Event(Event::Started {
+                exec_ns,
+                first_run_ns,
+            }) => told.started = Some((exec_ns, first_run_ns)),
+            FromVmm::Reply {
+                result: Ok(Answer::Done),
+                ..
+            } => {}
+            FromVmm::Event(Event::Exited(exit)) => {
+                told.exited = Some((sys::event::monotonic_ns(), exit));
+            }
+            other => eprintln!("boot: {other:?} {}", rss(pid)),
+        }
+    }
+}
+
+impl Told {
+    fn show(self, spawned: u64, marked: Option<u64>) {
+        let Some((exec_ns, first_run_ns)) = self.started else {
+            return;
+        };
         eprintln!(
             "boot: spawn to main {} us, main to first KVM_RUN {} us",
             (exec_ns - spawned) / 1000,
             (first_run_ns - exec_ns) / 1000
         );
-        if let Some((time, exit)) = exited {
+        if let Some((time, exit)) = self.exited {
             let run = time.saturating_sub(first_run_ns) / 1000;
             eprintln!("boot: {exit:?} {run} us after the first KVM_RUN");
         }
@@ -255,8 +287,6 @@ fn run() -> Result<u8> {
             );
         }
     }
-    eprintln!("boot: {status}");
-    Ok(u8::try_from(status.code().unwrap_or(255)).unwrap_or(255))
 }
 
 fn rss(pid: u32) -> String {
