@@ -241,7 +241,7 @@ mod tests {
         assert!(set.stdin && set.stdout && set.tty && !set.stderr);
         let set = wants(&pairs("stdout=1&stderr=1")).expect("valid");
         assert!(!set.stdin && set.stdout && set.stderr);
-        for wrong in ["", "stdin=0", "stdout=perhaps"] {
+        for wrong in ["", "stdin=0", "stdout=perhaps", "error=1&tty=1"] {
             let refusal = wants(&pairs(wrong)).expect_err(wrong);
             assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
         }
