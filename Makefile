@@ -11,7 +11,7 @@ export RUST_BACKTRACE := 0
 # Each part of the tests, with its time in the closing summary.
 PART = @qemu-test/part
 
-.PHONY: help run console stop test test-fast soak image setup clean
+.PHONY: help run console stop test test-fast soak bench image setup clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,12 @@ soak: setup ## Long counts: power cuts, loops, fuzzing
 	$(PART) "power cuts" env ATOLL_IMAGE=$(CURDIR)/out/ci ATOLL_POWER_CUTS=50 \
 		cargo test --profile ci -p qemu-test --test power
 	@qemu-test/summary
+
+bench: image ## What the start of a pod costs, beside QEMU microvm
+	@cargo build --quiet --profile ci -p qemu-test --bin atoll-bench
+	@cargo build --quiet --profile ci -p vmm --example boot
+	@cargo build --quiet --profile ci -p reconcile --example pod_start
+	@$(BUILD)/atoll-bench --image out/image --programs $(BUILD)/examples
 
 clean: ## Remove build results; the cache in ~/.cache/atoll stays
 	@cargo clean --quiet

@@ -153,7 +153,7 @@ fn assemble(cache: &Cache, parts: Parts, profile: Profile) -> Result<Vec<Artifac
         ],
     )?;
     let mut agent = Tree::new();
-    agent.file("/usr/bin/atoll-test-agent", 0o755, parts.test_agent)?;
+    agent.file("/test/agent", 0o755, parts.test_agent)?;
     let artifact = |name, bytes| Artifact { name, bytes };
     Ok(vec![
         artifact("vmlinuz", parts.host_kernel),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use test_agent::{Process, Reply, Request};
+use test_agent::{Line, Process, Reply, Request};
 
 use crate::line_socket::LineSocket;
 use crate::wait::{self, Seen};
@@ -24,10 +24,14 @@ impl Agent {
     }
 
     fn ask(&mut self, request: &Request) -> Result<Reply> {
+        self.ask_within(request, ANSWER)
+    }
+
+    fn ask_within(&mut self, request: &Request, patience: Duration) -> Result<Reply> {
         self.0.send(request)?;
         match self
             .0
-            .receive(ANSWER)
+            .receive(patience)
             .with_context(|| format!("{request:?}"))?
         {
             Reply::Failed(why) => bail!("{request:?}: {why}"),
@@ -96,5 +100,27 @@ impl Agent {
 
     pub fn kill(&mut self, pid: i32) -> Result<()> {
         self.ask(&Request::Kill { pid }).map(drop)
+    }
+
+    /// Runs a program inside until it ends, has said `until`, or `patience` of
+    /// the appliance's clock is over.
+    pub fn run(
+        &mut self,
+        arguments: &[&str],
+        input: &str,
+        until: Option<&str>,
+        patience: Duration,
+    ) -> Result<Vec<Line>> {
+        let request = Request::Run {
+            arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+            input: input.to_owned(),
+            until: until.map(str::to_owned),
+            seconds: patience.as_secs(),
+        };
+        // Its clock may be slower than ours.
+        match self.ask_within(&request, patience * 5 + ANSWER)? {
+            Reply::Ran(lines) => Ok(lines),
+            other => bail!("run {arguments:?}: {other:?}"),
+        }
     }
 }

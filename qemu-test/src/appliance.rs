@@ -16,7 +16,7 @@ use crate::faulty::Faulty;
 use crate::http;
 use crate::images::{self, Recipe};
 use crate::kubectl::{Kubectl, Said};
-use crate::machine::{Disk, Image, Machine, Plan};
+use crate::machine::{Clock, Disk, Image, Machine, Plan};
 use crate::pod::Pod;
 use crate::process::{Bond, free_port};
 use crate::registry::Registry;
@@ -65,6 +65,11 @@ pub struct Appliance {
 impl Appliance {
     /// Starts registry and machine; doesn't wait for the API.
     pub fn start(setup: &Setup<'_>) -> Result<Self> {
+        Self::start_with(setup, Clock::Time, None)
+    }
+
+    /// `start`, by another clock or with an archive beside the image.
+    pub fn start_with(setup: &Setup<'_>, clock: Clock, beside: Option<PathBuf>) -> Result<Self> {
         let directory = &setup.directory;
         fs::create_dir_all(directory)?;
         let registry = registry(setup.images, directory, setup.bond)?;
@@ -89,6 +94,8 @@ impl Appliance {
             memory_mib: setup.memory_mib,
             agent: setup.agent,
             bond: setup.bond,
+            clock,
+            beside,
         };
         let programs = Kubectl::found()?;
         let newest = programs.first().context("kubectl")?;

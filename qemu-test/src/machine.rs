@@ -53,6 +53,18 @@ pub struct Plan {
     /// Appends the test agent.
     pub agent: bool,
     pub bond: Bond,
+    pub clock: Clock,
+    /// An archive (cpio) that is unpacked after the image's own.
+    pub beside: Option<PathBuf>,
+}
+
+/// What the machine's clock counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Time; two vCPUs.
+    Time,
+    /// Instructions, each a nanosecond; one vCPU. Idle sleeps are skipped.
+    Instructions,
 }
 
 pub struct Machine {
@@ -142,7 +154,13 @@ fn arguments(plan: &Plan) -> Result<Vec<String>> {
     let mut all = Vec::new();
     let mut add = |words: &str| all.extend(words.split_whitespace().map(str::to_owned));
     add("-name atoll -machine q35 -nodefaults -no-user-config -display none -no-reboot");
-    add(&format!("-smp 2 -m {} {}", plan.memory_mib, accelerator()));
+    let processor = match plan.clock {
+        Clock::Time => format!("-smp 2 {}", accelerator()),
+        Clock::Instructions => {
+            "-smp 1 -accel tcg -icount shift=0,sleep=off -cpu max,+svm".to_owned()
+        }
+    };
+    add(&format!("-m {} {processor}", plan.memory_mib));
     add("-fw_cfg name=opt/atoll/config,file=config.yaml");
     add(&format!("-qmp unix:{},server=on,wait=off", Qmp::SOCKET));
     let (console, log) = (Machine::CONSOLE, Machine::LOG);
@@ -169,8 +187,18 @@ fn arguments(plan: &Plan) -> Result<Vec<String>> {
         add("-device virtio-serial-pci");
         add(&format!("-device virtserialport,chardev=agent,name={name}"));
         command_line.push_str(" atoll.test=1");
+    }
+    let agent = plan.agent.then(|| image.file("test-agent.cpio"));
+    let appended: Vec<PathBuf> = agent
+        .into_iter()
+        .chain(plan.beside.clone().map(Ok))
+        .collect::<Result<_>>()?;
+    if !appended.is_empty() {
         let mut bytes = fs::read(&initramfs)?;
-        bytes.extend(fs::read(image.file("test-agent.cpio")?)?);
+        for archive in appended {
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes.extend(fs::read(archive)?);
+        }
         initramfs = plan.directory.join("initramfs");
         fs::write(&initramfs, bytes)?;
     }

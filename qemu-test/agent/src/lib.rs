@@ -1,7 +1,8 @@
 //! What the harness asks the test agent, and what it answers.
 //!
 //! One JSON document on a line each way, over the virtio-serial port `PORT`.
-//! The agent does what is asked and nothing else; it runs no program.
+//! The agent does what is asked and nothing else. It runs programs only for
+//! the bench, which brings them along in an archive of its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,14 @@ pub enum Request {
     Processes,
     /// SIGKILL. Answered by `Done`.
     Kill { pid: i32 },
+    /// Runs a program to its end, or kills it when it has said `until` or
+    /// `seconds` have passed. Answered by `Ran`.
+    Run {
+        arguments: Vec<String>,
+        input: String,
+        until: Option<String>,
+        seconds: u64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +39,17 @@ pub enum Reply {
     Names(Vec<String>),
     Processes(Vec<Process>),
     Done,
+    Ran(Vec<Line>),
     Failed(String),
+}
+
+/// A line that a program wrote, to stdout or stderr.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Line {
+    /// Since just before the program was started, by the appliance's clock.
+    pub micros: u64,
+    pub text: String,
 }
 
 /// One process of user space (no kernel threads).

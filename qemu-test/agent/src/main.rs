@@ -6,19 +6,23 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::thread::sleep;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use test_agent::{PORT, Process, Reply, Request};
+use test_agent::{Line, PORT, Process, Reply, Request};
 
 const PORTS: &str = "/sys/class/virtio-ports";
 /// How long devtmpfs may take to show the port.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between looks at a port whose other side is not connected: it reads as empty.
 const PAUSE: Duration = Duration::from_millis(50);
+/// What a program may say before it is killed.
+const LINES_MAX: usize = 4096;
 
 fn main() -> Result<()> {
     let port = find_port()?;
@@ -89,7 +93,70 @@ fn answer(request: &Request) -> Result<Reply> {
             kill(Pid::from_raw(*pid), Signal::SIGKILL)?;
             Reply::Done
         }
+        Request::Run {
+            arguments,
+            input,
+            until,
+            seconds,
+        } => {
+            let patience = Duration::from_secs(*seconds);
+            Reply::Ran(run(arguments, input, until.as_deref(), patience)?)
+        }
     })
+}
+
+/// Lines are timed as they are read, by a thread of their own; at most
+/// `LINES_MAX` are kept.
+fn run(
+    arguments: &[String],
+    input: &str,
+    until: Option<&str>,
+    patience: Duration,
+) -> Result<Vec<Line>> {
+    let (program, rest) = arguments.split_first().context("no program")?;
+    let (reader, writer) = std::io::pipe()?;
+    let mut command = Command::new(program);
+    command
+        .args(rest)
+        .stdin(Stdio::piped())
+        .stdout(writer.try_clone()?)
+        .stderr(writer);
+    let began = Instant::now();
+    let mut child = command.spawn().with_context(|| program.clone())?;
+    // It holds the pipe's other end, too.
+    drop(command);
+    if let Some(mut stdin) = child.stdin.take() {
+        // It may end without reading.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let (sender, receiver) = mpsc::sync_channel(LINES_MAX);
+    thread::spawn(move || {
+        let mut reader = BufReader::new(reader);
+        let mut bytes = Vec::new();
+        while let Ok(1..) = reader.read_until(b'\n', &mut bytes) {
+            let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+            bytes.clear();
+            if sender.send(Line { micros, text }).is_err() {
+                return;
+            }
+        }
+    });
+    let mut lines: Vec<Line> = Vec::new();
+    while let Some(left) = patience.checked_sub(began.elapsed()) {
+        let Ok(line) = receiver.recv_timeout(left) else {
+            break;
+        };
+        let found = until.is_some_and(|text| line.text.contains(text));
+        lines.push(line);
+        if found || lines.len() == LINES_MAX {
+            break;
+        }
+    }
+    // It may have ended by itself.
+    let _ = child.kill();
+    child.wait()?;
+    Ok(lines)
 }
 
 fn processes() -> Result<Vec<Process>> {
