@@ -4,6 +4,9 @@
 //! Seeds are printed when a case fails; they are fixed, so that it fails again.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod dice;
+
+use dice::{Dice, MEMORY, Seed};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -17,47 +20,6 @@ use virtio::vsock::Vsock;
 use virtio::{Model, block, rng, vsock};
 use vm_memory::{Bytes, GuestAddress};
 use volume::{Access, Volume};
-
-const MEMORY: usize = 1 << 20;
-
-/// xorshift64*, which is enough to be nasty.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.roll() % limit
-    }
-
-    /// Small, close to a border, or anything.
-    fn odd(&mut self) -> u64 {
-        match self.below(6) {
-            0 => self.below(16),
-            1 => self.below(MEMORY as u64),
-            2 => (MEMORY as u64).wrapping_sub(self.below(64)),
-            3 => u64::from(u32::MAX) - self.below(8),
-            4 => u64::MAX - self.below(8),
-            _ => self.roll(),
-        }
-    }
-}
-
-/// Says which seed failed.
-struct Seed(u64);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("seed {}", self.0);
-        }
-    }
-}
 
 fn memory() -> GuestMemory {
     let range = Range {

@@ -31,7 +31,7 @@ const EXIT_CMDLINE: &str = "reboot=k,panic_warm panic=-1";
 
 /// All parts, vCPUs parked.
 pub struct Parts {
-    pub vm: Vm,
+    pub vm: Arc<Vm>,
     pub bus: Arc<Bus>,
     pub occupants: Vec<Option<Occupant>>,
     pub in_loop: LoopDevices,
@@ -47,9 +47,6 @@ pub struct Parts {
 /// Of the user's family if the specification can't be, else of the host's.
 pub fn assemble(kvm: &Kvm, spec: &MachineSpec, fds: Vec<OwnedFd>) -> Result<Parts, Failure> {
     spec.check(fds.len()).map_err(user)?;
-    if spec.transport != Transport::Mmio {
-        return Err(user("transport: only mmio is supported"));
-    }
     let mut handed = Handed::new(fds);
     let serial = spec
         .serial
@@ -69,13 +66,19 @@ pub fn assemble(kvm: &Kvm, spec: &MachineSpec, fds: Vec<OwnedFd>) -> Result<Part
                 initramfs: initramfs
                     .map(|fd| handed.file("start.boot.initramfs", fd))
                     .transpose()?,
-                cmdline: format!("{cmdline} {EXIT_CMDLINE}{}", devices::cmdline()),
+                cmdline: format!(
+                    "{cmdline} {EXIT_CMDLINE}{}",
+                    devices::cmdline(spec.transport)
+                ),
                 vcpus: spec.vcpus,
             };
             let entry = boot.load(&memory).map_err(host)?;
             let vm = new_vm(kvm, memory)?;
             let vcpus = cold_vcpus(kvm, &vm, spec, entry)?;
             finish(vm, spec, vcpus, serial, &mut handed, None)
+        }
+        Start::Thaw { .. } if spec.transport == Transport::Pci => {
+            Err(user("transport: a state has none but mmio"))
         }
         Start::Thaw { state, memory } => {
             let mut state = handed.file("start.thaw.state", *state)?;
@@ -90,7 +93,7 @@ pub fn assemble(kvm: &Kvm, spec: &MachineSpec, fds: Vec<OwnedFd>) -> Result<Part
     }
 }
 
-fn new_vm(kvm: &Kvm, memory: memory::GuestMemory) -> Result<Vm, Failure> {
+fn new_vm(kvm: &Kvm, memory: memory::GuestMemory) -> Result<Arc<Vm>, Failure> {
     let failed = |what: &'static str| move |e| host(format!("{what}: {}", error(e)));
     let vm = Vm::new(kvm, memory).map_err(|e| host(format!("KVM_CREATE_VM: {e}")))?;
     vm.fd()
@@ -102,7 +105,7 @@ fn new_vm(kvm: &Kvm, memory: memory::GuestMemory) -> Result<Vm, Failure> {
     vm.fd()
         .create_irq_chip()
         .map_err(failed("KVM_CREATE_IRQCHIP"))?;
-    Ok(vm)
+    Ok(Arc::new(vm))
 }
 
 fn cold_vcpus(
@@ -135,7 +138,7 @@ fn cold_vcpus(
 }
 
 fn finish(
-    vm: Vm,
+    vm: Arc<Vm>,
     spec: &MachineSpec,
     vcpus: Vec<Vcpu>,
     serial: Option<OwnedFd>,
@@ -144,6 +147,7 @@ fn finish(
 ) -> Result<Parts, Failure> {
     let Devices {
         slots,
+        pci,
         occupants,
         in_loop,
     } = devices::build(&vm, spec, handed)?;
@@ -153,7 +157,7 @@ fn finish(
         .map_err(|e| host(format!("KVM_IRQFD: {}", error(e))))?;
     let output = Arc::new(Output::new().map_err(host)?);
     let ports = Ports::new(vm.memory().clone(), line, Arc::clone(&output)).map_err(host)?;
-    let bus = Arc::new(Bus::new(ports, slots));
+    let bus = Arc::new(Bus::new(ports, slots, pci));
     if let Some(frozen) = frozen {
         thaw::machine(&vm, &bus, &occupants, frozen)?;
     }

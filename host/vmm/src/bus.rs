@@ -5,47 +5,70 @@
 //! device's thread, which never takes a lock of the bus.
 
 use crate::layout;
+use crate::pci::{self, Pci};
 use crate::ports::{Ports, PortsState, Utc};
 use machine_spec::exit::Exit;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use virtio::transport::mmio::{SLOT, Slot};
 
+const CONFIGURATION: std::ops::RangeInclusive<u16> = pci::ADDRESS..=pci::DATA_END;
+
 pub struct Bus {
     ports: Mutex<Ports>,
     slots: Vec<Mutex<Slot>>,
+    pci: Option<Pci>,
 }
 
 impl Bus {
     #[must_use]
-    pub fn new(ports: Ports, slots: Vec<Slot>) -> Self {
+    pub fn new(ports: Ports, slots: Vec<Slot>, pci: Option<Pci>) -> Self {
         Self {
             ports: Mutex::new(ports),
             slots: slots.into_iter().map(Mutex::new).collect(),
+            pci,
         }
     }
 
     pub fn read_port(&self, port: u16, data: &mut [u8]) {
-        locked(&self.ports).read(port, data, now);
+        match &self.pci {
+            Some(pci) if CONFIGURATION.contains(&port) => pci.read_port(port, data),
+            _ => locked(&self.ports).read(port, data, now),
+        }
     }
 
     /// Gives an exit if the guest ends itself by it.
     #[must_use]
     pub fn write_port(&self, port: u16, data: &[u8]) -> Option<Exit> {
-        locked(&self.ports).write(port, data)
+        match &self.pci {
+            Some(pci) if CONFIGURATION.contains(&port) => {
+                pci.write_port(port, data);
+                None
+            }
+            _ => locked(&self.ports).write(port, data),
+        }
     }
 
     /// What is not there reads as all ones.
     pub fn read(&self, address: u64, data: &mut [u8]) {
         match self.slot(address) {
             Some((slot, offset)) => slot.read(offset, data),
-            None => data.fill(0xFF),
+            None => {
+                let found = self.pci.as_ref().is_some_and(|pci| {
+                    pci.access(address, |endpoint, offset| endpoint.read(offset, data))
+                });
+                if !found {
+                    data.fill(0xFF);
+                }
+            }
         }
     }
 
     pub fn write(&self, address: u64, data: &[u8]) {
         if let Some((mut slot, offset)) = self.slot(address) {
             slot.write(offset, data);
+        } else if let Some(pci) = &self.pci {
+            pci.access(address, |endpoint, offset| endpoint.write(offset, data));
         }
     }
 

@@ -6,10 +6,11 @@
 
 use crate::control::{host, user};
 use crate::handed::Handed;
+use crate::pci::{Pci, Routes, Vectors};
 use crate::{jail, layout};
 use kvm_ioctls::{IoEventAddress, NoDatamatch};
 use machine_spec::control::Failure;
-use machine_spec::{DiskId, MachineSpec};
+use machine_spec::{DiskId, MachineSpec, Transport};
 use std::sync::Arc;
 use std::thread;
 use sys::event::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -18,6 +19,7 @@ use virtio::block::Worker;
 use virtio::link::{Inbox, Link, link};
 use virtio::transport::Function;
 use virtio::transport::mmio::{QUEUE_NOTIFY, Slot};
+use virtio::transport::pci::{Endpoint, NOTIFY, WINDOW};
 use virtio::{Model, block, rng, vsock};
 use volume::{Access, Volume};
 
@@ -42,6 +44,7 @@ pub struct LoopDevices {
 
 pub struct Devices {
     pub slots: Vec<Slot>,
+    pub pci: Option<Pci>,
     pub occupants: Vec<Option<Occupant>>,
     pub in_loop: LoopDevices,
 }
@@ -50,13 +53,12 @@ pub struct Devices {
 ///
 /// # Errors
 /// Of the user's family for disks that can't be, else of the host's.
-pub fn build(vm: &Vm, spec: &MachineSpec, handed: &mut Handed) -> Result<Devices, Failure> {
+pub fn build(vm: &Arc<Vm>, spec: &MachineSpec, handed: &mut Handed) -> Result<Devices, Failure> {
     if spec.disks.len() > DISKS_MAX {
         return Err(user(format!("disks: at most {DISKS_MAX} are allowed")));
     }
     let mut slots: Vec<Slot> = Vec::new();
-    slots.resize_with(usize::from(layout::MMIO_SLOT_COUNT), Slot::default);
-    let mut occupants = vec![None; slots.len()];
+    let mut occupants = Vec::new();
     let (vsock_link, vsock) = link(false).map_err(host)?;
     let (rng_link, rng) = link(false).map_err(host)?;
     let mut fixed = vec![
@@ -75,6 +77,18 @@ pub fn build(vm: &Vm, spec: &MachineSpec, handed: &mut Handed) -> Result<Devices
         let link = start_disk(vm, volume, &disk.id)?;
         fixed.push((Occupant::Disk(disk.id.clone()), model, link));
     }
+    let in_loop = LoopDevices { vsock, rng };
+    if spec.transport == Transport::Pci {
+        let pci = Some(endpoints(vm, fixed)?);
+        return Ok(Devices {
+            slots,
+            pci,
+            occupants,
+            in_loop,
+        });
+    }
+    slots.resize_with(usize::from(layout::MMIO_SLOT_COUNT), Slot::default);
+    occupants.resize(slots.len(), None);
     for (index, (occupant, model, link)) in (0..).zip(fixed) {
         let position = usize::from(index);
         if let (Some(slot), Some(name)) = (slots.get_mut(position), occupants.get_mut(position)) {
@@ -84,9 +98,41 @@ pub fn build(vm: &Vm, spec: &MachineSpec, handed: &mut Handed) -> Result<Devices
     }
     Ok(Devices {
         slots,
+        pci: None,
         occupants,
-        in_loop: LoopDevices { vsock, rng },
+        in_loop,
     })
+}
+
+/// One endpoint for each device, with all of its vectors.
+fn endpoints(vm: &Arc<Vm>, devices: Vec<(Occupant, Model, Link)>) -> Result<Pci, Failure> {
+    let routes = Routes::new();
+    let mut next = layout::LINES;
+    let mut endpoints = Vec::with_capacity(devices.len());
+    for (index, (_, model, link)) in (0..).zip(devices) {
+        let address = layout::PCI_WINDOWS + index * WINDOW;
+        let notify = IoEventAddress::Mmio(u64::from(address) + NOTIFY);
+        vm.fd()
+            .register_ioevent(link.wake(), &notify, NoDatamatch)
+            .map_err(|e| host(format!("KVM_IOEVENTFD: {}", error(e))))?;
+        let vectors = Vectors {
+            vm: Arc::clone(vm),
+            routes: Arc::clone(&routes),
+            first: next,
+        };
+        let mut wires = Vec::with_capacity(model.queue_sizes.len() + 1);
+        for _ in 0..=model.queue_sizes.len() {
+            let wire = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(host)?;
+            vm.fd()
+                .register_irqfd(&wire, next)
+                .map_err(|e| host(format!("KVM_IRQFD: {}", error(e))))?;
+            wires.push(wire);
+            next += 1;
+        }
+        let function = Function::new(model, link, vm.memory().clone());
+        endpoints.push(Endpoint::new(function, address, wires, Box::new(vectors)));
+    }
+    Ok(Pci::new(endpoints))
 }
 
 fn start_disk(vm: &Vm, volume: Volume, id: &DiskId) -> Result<Link, Failure> {
@@ -124,7 +170,10 @@ fn plug(vm: &Vm, index: u8, slot: &mut Slot, model: Model, link: Link) -> Result
 
 /// What the kernel's command line says of the slots: the same for every guest.
 #[must_use]
-pub fn cmdline() -> String {
+pub fn cmdline(transport: Transport) -> String {
+    if transport == Transport::Pci {
+        return String::new();
+    }
     (0..layout::MMIO_SLOT_COUNT)
         .map(|index| {
             format!(

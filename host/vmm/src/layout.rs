@@ -33,6 +33,11 @@ pub const MMIO_SLOT_COUNT: u8 = 16;
 /// The interrupt line of the first slot; the I/O APIC has lines 0 to 23.
 pub const MMIO_FIRST_LINE: u32 = 5;
 
+/// The windows of PCI endpoints, one after the other.
+pub const PCI_WINDOWS: u32 = 0xD100_0000;
+/// Lines of the I/O APIC; message-signalled interrupts are counted from here on.
+pub const LINES: u32 = 24;
+
 pub const SERIAL_LINE: u32 = 4;
 pub const IO_APIC: u32 = 0xFEC0_0000;
 pub const LOCAL_APIC: u32 = 0xFEE0_0000;

@@ -20,6 +20,7 @@ pub mod handed;
 pub mod jail;
 pub mod layout;
 pub mod machine;
+pub mod pci;
 pub mod ports;
 pub mod start;
 pub mod state;

@@ -18,9 +18,9 @@ use crate::handed::Handed;
 use crate::start::reply;
 use crate::state::freeze::{self, Positions};
 use crate::vcpu::Report;
-use machine_spec::MachineSpec;
 use machine_spec::control::{Answer, Event, Failure, Request, State, Status};
 use machine_spec::exit::Exit;
+use machine_spec::{MachineSpec, Transport};
 use rustix::fd::OwnedFd;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -305,6 +305,9 @@ impl Machine {
     fn freeze(&mut self, state: OwnedFd, memory: OwnedFd) -> Result<Answer, Failure> {
         if !matches!(self.run, Run::Paused) {
             return Err(user("the machine is not paused"));
+        }
+        if self.spec.transport != Transport::Mmio {
+            return Err(user("a machine can be frozen with transport mmio alone"));
         }
         let positions = self.stop_devices()?;
         let result = freeze::write(&self.parts, &self.spec, positions, state, memory);

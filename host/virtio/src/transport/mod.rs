@@ -2,5 +2,6 @@
 
 pub mod function;
 pub mod mmio;
+pub mod pci;
 
 pub use function::{Function, FunctionState, RestoreError};

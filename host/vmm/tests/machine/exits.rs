@@ -2,6 +2,7 @@
 //! process behaves towards its peer.
 
 use crate::guest::{MARK_PANIC, MARK_POWER_OFF, RESET, SPIN, Vmm, print};
+use machine_spec::Transport;
 use machine_spec::control::{Answer, Request, State};
 use machine_spec::exit::{Code, Exit};
 
@@ -72,4 +73,24 @@ fn no_guest_outlives_the_thread_that_tests_it() {
     use std::os::unix::process::ExitStatusExt;
     let mut vmm = std::thread::spawn(|| Vmm::boot(SPIN)).join().unwrap();
     assert_eq!(vmm.child.wait().unwrap().signal(), Some(9));
+}
+
+#[test]
+fn a_guest_sees_pci_where_it_is_asked_for() {
+    // Selects 00:01.0 and sends the first three bytes of its identity.
+    let mut code = vec![0x66, 0xBA, 0xF8, 0x0C]; // mov dx, 0xCF8
+    code.extend([0xB8, 0x00, 0x08, 0x00, 0x80, 0xEF]); // mov eax, ...; out dx, eax
+    code.extend([0x66, 0xBA, 0xFC, 0x0C, 0xED]); // mov dx, 0xCFC; in eax, dx
+    for _ in 0..3 {
+        code.extend([0x66, 0xBA, 0xF8, 0x03, 0xEE]); // mov dx, 0x3F8; out dx, al
+        code.extend([0xC1, 0xE8, 8]); // shr eax, 8
+    }
+    code.extend(RESET);
+    for (transport, identity) in [
+        (Transport::Pci, [0xF4, 0x1A, 0x53]),
+        (Transport::Mmio, [0xFF; 3]),
+    ] {
+        let (_, _, output) = Vmm::boot_with(transport, &code).end();
+        assert_eq!(output, String::from_utf8_lossy(&identity));
+    }
 }

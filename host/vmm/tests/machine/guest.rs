@@ -68,6 +68,7 @@ pub(crate) fn kernel(code: &[u8]) -> File {
 pub(crate) struct Vmm {
     pub(crate) child: Child,
     pub(crate) control: OwnedFd,
+    transport: Transport,
     serial: File,
     next: u32,
     events: Vec<Event>,
@@ -88,6 +89,7 @@ impl Vmm {
         Self {
             child,
             control,
+            transport: Transport::Mmio,
             serial: tempfile::tempfile().unwrap(),
             next: 0,
             events: Vec::new(),
@@ -96,7 +98,12 @@ impl Vmm {
 
     /// Boots code, on one vCPU with 16 MiB.
     pub(crate) fn boot(code: &[u8]) -> Self {
+        Self::boot_with(Transport::Mmio, code)
+    }
+
+    pub(crate) fn boot_with(transport: Transport, code: &[u8]) -> Self {
         let mut vmm = Self::spawn();
+        vmm.transport = transport;
         vmm.start(
             vec![kernel(code).into()],
             Start::Boot {
@@ -115,7 +122,7 @@ impl Vmm {
             id: MachineId([1; 16]),
             vcpus: NonZeroU8::MIN,
             memory: MemorySize::from_mib(16).unwrap(),
-            transport: Transport::Mmio,
+            transport: self.transport,
             disks: Vec::new(),
             cid: 3,
             serial: Some(FdIndex(fds.len() as u8 - 1)),
@@ -177,9 +184,9 @@ impl Vmm {
 
     /// What the guest has sent so far.
     pub(crate) fn output(&mut self) -> String {
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         self.serial.rewind().unwrap();
-        self.serial.read_to_string(&mut text).unwrap();
-        text
+        self.serial.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
