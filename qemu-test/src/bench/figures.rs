@@ -104,6 +104,28 @@ fn mappings(smaps: &str) -> Vec<Mapping> {
     all
 }
 
+/// What counters gained between their two readings, `NAME VALUE` a line each,
+/// the largest first.
+pub(crate) fn gained(lines: &[String]) -> Vec<(String, u64)> {
+    let mut first: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut gains = Vec::new();
+    for line in lines {
+        let Some((name, value)) = line.split_once(' ') else {
+            continue;
+        };
+        let Ok(value) = value.parse() else {
+            continue;
+        };
+        match first.get(name) {
+            None => drop(first.insert(name, value)),
+            Some(before) => gains.push((name.to_owned(), value.saturating_sub(*before))),
+        }
+    }
+    gains.retain(|(_, gain)| *gain > 0);
+    gains.sort_by_key(|(_, gain)| std::cmp::Reverse(*gain));
+    gains
+}
+
 /// A number of /proc/meminfo, in KiB.
 pub(crate) fn meminfo(text: &str, field: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(field))?;
@@ -160,6 +182,15 @@ mod tests {
              a000000-a001000 rw-p 0 00:00 0 [stack]\nRss: 2 kB\nVmFlags: rd\n";
         assert_eq!(beside_guest(smaps), Some(9));
         assert_eq!(beside_guest(""), None);
+    }
+
+    #[test]
+    fn counters_are_compared() {
+        let lines = ["exits 10", "sh: oops", "halts 1", "idle 3", "exits 30"];
+        let more = ["halts 90", "idle 3"];
+        let lines: Vec<String> = lines.iter().chain(&more).map(|l| (*l).to_owned()).collect();
+        let wanted = [("halts".to_owned(), 89), ("exits".to_owned(), 20)];
+        assert_eq!(gained(&lines), wanted);
     }
 
     #[test]

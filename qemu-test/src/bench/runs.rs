@@ -91,11 +91,14 @@ fn shell(agent: &mut Agent, script: &str) -> Result<Vec<String>> {
 }
 
 /// One atoll-vmm with the guest's kernel and initramfs, started as by the node.
+///
+/// The example tells its times when the vmm has ended: it is ended after ten
+/// seconds, when the guest has long been up even on a busy machine.
 fn boot(agent: &mut Agent) -> Result<Times> {
     let script = format!(
         "/bench/boot /usr/bin/atoll-vmm /bench/kernel --initramfs /bench/initramfs \
          --memory 128 --cmdline '{KERNEL_LINE}' --mark '{MARK}' & \
-         /bench/busybox sleep 3; kill $(/bench/busybox cat /proc/$!/task/$!/children); wait"
+         /bench/busybox sleep 10; kill $(/bench/busybox cat /proc/$!/task/$!/children); wait"
     );
     let lines = shell(agent, &script)?;
     let times = figures::boot(&lines);
@@ -123,14 +126,14 @@ fn peer(agent: &mut Agent) -> Result<u64> {
     Ok(line.micros)
 }
 
-/// KiB beside the guest's memory, of QEMU three seconds after its start.
+/// KiB beside the guest's memory, of QEMU ten seconds after its start.
 pub(crate) fn peer_resident(agent: &mut Agent) -> Result<u64> {
     let quoted: Vec<String> = peer_arguments()
         .iter()
         .map(|word| format!("'{word}'"))
         .collect();
     let script = format!(
-        "{} -no-shutdown > /dev/null 2>&1 & /bench/busybox sleep 3; \
+        "{} -no-shutdown > /dev/null 2>&1 & /bench/busybox sleep 10; \
          /bench/busybox cat /proc/$!/smaps; kill -9 $!; wait",
         quoted.join(" ")
     );
@@ -145,19 +148,24 @@ pub(crate) fn vmm_resident(agent: &mut Agent) -> Result<u64> {
     figures::beside_guest(&smaps).context("smaps of the vmm")
 }
 
-/// Exits a second of all guests, by the host kernel's own count.
-pub(crate) fn exits_per_second(agent: &mut Agent) -> Result<f64> {
-    let exits = "/bench/busybox cat /sys/kernel/debug/kvm/exits";
+/// What the host kernel counted of its guests in `QUIET` seconds, a second,
+/// the largest first.
+pub(crate) fn quiet(agent: &mut Agent) -> Result<Vec<(String, f64)>> {
     let script = format!(
-        "[ -d /sys/kernel/debug/kvm ] || \
-         /bench/busybox mount -t debugfs none /sys/kernel/debug; \
-         /bench/busybox sleep 5; {exits}; /bench/busybox sleep {QUIET}; {exits}"
+        "debug=/sys/kernel/debug; [ -d $debug/kvm ] || \
+         /bench/busybox mount -t debugfs none $debug; cd $debug/kvm; \
+         look() {{ for f in *; do [ -f $f ] && echo $f $(/bench/busybox cat $f); done; }}; \
+         /bench/busybox sleep 5; look; /bench/busybox sleep {QUIET}; look"
     );
     let lines = shell(agent, &script)?;
-    let counts: Vec<u64> = lines.iter().filter_map(|line| line.parse().ok()).collect();
-    let [before, after] = counts[..] else {
+    let gained = figures::gained(&lines);
+    if gained.iter().all(|(name, _)| name != "exits") {
         bail!("kvm's counts: {lines:?}");
-    };
-    let exits = u32::try_from(after.saturating_sub(before))?;
-    Ok(f64::from(exits) / f64::from(u32::try_from(QUIET)?))
+    }
+    let seconds = f64::from(u32::try_from(QUIET)?);
+    let rates = gained.into_iter().map(|(name, gain)| {
+        let gain = f64::from(u32::try_from(gain).unwrap_or(u32::MAX));
+        (name, gain / seconds)
+    });
+    Ok(rates.collect())
 }
