@@ -121,7 +121,8 @@ pub(crate) fn gained(lines: &[String]) -> Vec<(String, u64)> {
             Some(before) => gains.push((name.to_owned(), value.saturating_sub(*before))),
         }
     }
-    gains.retain(|(_, gain)| *gain > 0);
+    // Nanoseconds are no counts of events.
+    gains.retain(|(name, gain)| *gain > 0 && !name.ends_with("_ns"));
     gains.sort_by_key(|(_, gain)| std::cmp::Reverse(*gain));
     gains
 }
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn counters_are_compared() {
         let lines = ["exits 10", "sh: oops", "halts 1", "idle 3", "exits 30"];
-        let more = ["halts 90", "idle 3"];
+        let more = ["halts 90", "idle 3", "wait_ns 1", "wait_ns 9"];
         let lines: Vec<String> = lines.iter().chain(&more).map(|l| (*l).to_owned()).collect();
         let wanted = [("halts".to_owned(), 89), ("exits".to_owned(), 20)];
         assert_eq!(gained(&lines), wanted);
