@@ -71,18 +71,17 @@ impl Kubectl {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
+        // Discovery is cached by host and port, and ports come back.
+        let cache = self.kubeconfig.with_extension("cache");
         let mut command = Command::new(&self.program);
         command
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
-            .args(arguments)
-            .env_remove("KUBECONFIG");
-        // Discovery is cached by host and port, and ports come back.
-        let cache = self.kubeconfig.with_extension("cache");
-        command
-            .env("KUBECACHEDIR", &cache)
             .arg("--cache-dir")
-            .arg(cache);
+            .arg(&cache)
+            .args(arguments)
+            .env("KUBECACHEDIR", cache)
+            .env_remove("KUBECONFIG");
         command
     }
 

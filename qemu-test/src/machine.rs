@@ -150,7 +150,6 @@ fn accelerator() -> &'static str {
 fn arguments(plan: &Plan) -> Result<Vec<String>> {
     let image = &plan.image;
     let mut command_line = fs::read_to_string(image.file("cmdline")?)?;
-    let mut initramfs = image.file("initramfs.zst")?;
     let mut all = Vec::new();
     let mut add = |words: &str| all.extend(words.split_whitespace().map(str::to_owned));
     add("-name atoll -machine q35 -nodefaults -no-user-config -display none -no-reboot");
@@ -188,20 +187,7 @@ fn arguments(plan: &Plan) -> Result<Vec<String>> {
         add(&format!("-device virtserialport,chardev=agent,name={name}"));
         command_line.push_str(" atoll.test=1");
     }
-    let agent = plan.agent.then(|| image.file("test-agent.cpio"));
-    let appended: Vec<PathBuf> = agent
-        .into_iter()
-        .chain(plan.beside.clone().map(Ok))
-        .collect::<Result<_>>()?;
-    if !appended.is_empty() {
-        let mut bytes = fs::read(&initramfs)?;
-        for archive in appended {
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-            bytes.extend(fs::read(archive)?);
-        }
-        initramfs = plan.directory.join("initramfs");
-        fs::write(&initramfs, bytes)?;
-    }
+    let initramfs = initramfs(plan)?;
     // These may hold spaces.
     for (option, value) in [
         ("-kernel", image.file("vmlinuz")?.display().to_string()),
@@ -211,6 +197,27 @@ fn arguments(plan: &Plan) -> Result<Vec<String>> {
         all.extend([option.to_owned(), value]);
     }
     Ok(all)
+}
+
+/// The image's initramfs, with what is appended to it.
+fn initramfs(plan: &Plan) -> Result<PathBuf> {
+    let whole = plan.image.file("initramfs.zst")?;
+    let agent = plan.agent.then(|| plan.image.file("test-agent.cpio"));
+    let appended: Vec<PathBuf> = agent
+        .into_iter()
+        .chain(plan.beside.clone().map(Ok))
+        .collect::<Result<_>>()?;
+    if appended.is_empty() {
+        return Ok(whole);
+    }
+    let mut bytes = fs::read(&whole)?;
+    for archive in appended {
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(fs::read(archive)?);
+    }
+    let joined = plan.directory.join("initramfs");
+    fs::write(&joined, bytes)?;
+    Ok(joined)
 }
 
 fn drive(directory: &Path, disk: &Disk) -> Result<(&'static str, String)> {

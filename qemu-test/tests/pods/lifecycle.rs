@@ -100,7 +100,8 @@ pub(crate) fn restart_policies(appliance: &mut Appliance) -> Result<()> {
         (
             "never-signal",
             "Never",
-            "sh -c 'kill -9 $$'; exit $?",
+            // Kubernetes reads `$$` as an escaped `$`.
+            "sh -c 'kill -9 $$$$'; exit $?",
             "Failed",
             137,
         ),

@@ -240,20 +240,20 @@ fn page(call: &Call, selection: &Selection) -> Result<Page, Status> {
         }
         let full = limit > 0 && page.items.len() >= limit;
         if more && full {
-            let text = String::from_utf8_lossy(&start).into_owned();
-            page.next = Some(
-                Continue {
-                    revision: page.revision,
-                    start: text.strip_prefix(&prefix).unwrap_or_default().to_owned(),
-                }
-                .encode(),
-            );
+            page.next = Some(next_token(page.revision, &start, &prefix));
             page.remaining = everything.then_some(found.remaining);
         }
         if full || !more || last.is_none() {
             return Ok(page);
         }
     }
+}
+
+/// Where the next page goes on.
+fn next_token(revision: Revision, start: &[u8], prefix: &str) -> String {
+    let text = String::from_utf8_lossy(start);
+    let start = text.strip_prefix(prefix).unwrap_or_default().to_owned();
+    Continue { revision, start }.encode()
 }
 
 fn range_status(error: store::StoreError, token: &str) -> Status {
