@@ -195,13 +195,20 @@ impl Appliance {
 
     /// Waits for an event of an object by reason, and gives its message.
     pub fn until_event(&self, name: &str, reason: &str) -> Result<String> {
-        let what = format!("event {reason} of {name}");
+        self.until_event_with(name, reason, "")
+    }
+
+    /// As `until_event`, of those whose message holds `part`.
+    pub fn until_event_with(&self, name: &str, reason: &str, part: &str) -> Result<String> {
+        let what = format!("event {reason} of {name} with {part:?}");
         self.kubectl.until(&what, &["events"], POD, |events| {
             let all = events["items"].as_array()?;
-            let found = all.iter().find(|event| {
-                event["involvedObject"]["name"] == name && event["reason"] == reason
-            })?;
-            found["message"].as_str().map(str::to_owned)
+            all.iter()
+                .filter(|event| event["involvedObject"]["name"] == name)
+                .filter(|event| event["reason"] == reason)
+                .filter_map(|event| event["message"].as_str())
+                .find(|message| message.contains(part))
+                .map(str::to_owned)
         })
     }
 

@@ -14,6 +14,8 @@ use anyhow::{Context, Result};
 
 /// Manifests and configurations are smaller.
 const LAYER: usize = 16 << 10;
+/// What a breaking registry sends at least before it breaks off.
+const PIECE: usize = 256 << 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +31,8 @@ pub enum Fault {
     WrongDigest,
     /// A layer's connection ends in its middle, for good.
     Truncated,
-    /// Half of what is left of a layer, then the connection ends: progress is
-    /// made by who asks for the rest.
+    /// Half of what is left of a layer, at least `PIECE`, then the connection
+    /// ends: progress is made by who asks for the rest.
     Broken,
 }
 
@@ -102,7 +104,7 @@ fn serve(mut client: TcpStream, upstream: u16, fault: Fault) -> Result<()> {
         let middle = start + (answer.len() - start) / 2;
         match fault {
             Fault::WrongDigest => answer[middle] ^= 1,
-            Fault::Broken => answer.truncate(middle + 1),
+            Fault::Broken => answer.truncate((middle + 1).max(start + PIECE)),
             Fault::Truncated => answer.truncate(start + 1000.min(answer.len() - start)),
             Fault::None | Fault::Down | Fault::Slow(_) | Fault::Garbage => {}
         }

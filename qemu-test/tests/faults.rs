@@ -107,8 +107,7 @@ fn registries_that_misbehave(appliance: &mut Appliance) -> Result<()> {
         // redis is in no cache yet.
         let image = format!("{}/redis", appliance.faulty.host());
         appliance.create(&Pod::new(name, &image, &["/bin/true"]))?;
-        let message = appliance.until_event(name, "Failed")?;
-        ensure!(message.contains(&image), "{name}: {message}");
+        let message = appliance.until_event_with(name, "Failed", &image)?;
         ensure!(message.contains(part), "{name}: {message}");
         unharmed(appliance)?;
         appliance.faulty.set(Fault::None);

@@ -2,11 +2,22 @@
 
 use anyhow::{Result, ensure};
 use qemu_test::appliance::Appliance;
+use qemu_test::pod::Pod;
 
 pub(crate) fn vmms_are_jailed(appliance: &mut Appliance) -> Result<()> {
+    for name in ["jailed", "jailed-too"] {
+        appliance.create(&Pod::script(name, "exec sleep 100000"))?;
+        appliance.until_phase(name, "Running")?;
+    }
+    all_are_jailed(appliance)?;
+    appliance.delete("jailed")?;
+    appliance.delete("jailed-too")
+}
+
+fn all_are_jailed(appliance: &mut Appliance) -> Result<()> {
     let agent = appliance.agent()?;
     let all = agent.of_role("vmm")?;
-    ensure!(!all.is_empty(), "no vmm runs");
+    ensure!(all.len() >= 2, "vmms: {all:?}");
     let mut uids = Vec::new();
     for vmm in &all {
         let mut fields = vec![("NoNewPrivs", "1"), ("Seccomp", "2"), ("Groups", "")];

@@ -90,8 +90,7 @@ pub(crate) fn images_that_are_not_there(appliance: &mut Appliance) -> Result<()>
                 (waiting["reason"] == reason).then_some(())
             })?;
     }
-    let message = appliance.until_event("absent", "Failed")?;
-    ensure!(message.contains("absent:1"), "{message}");
+    appliance.until_event_with("absent", "Failed", "absent:1")?;
     appliance.delete("absent")
 }
 
