@@ -120,8 +120,21 @@ impl Appliance {
         Ok(())
     }
 
-    /// Waits for the API to say that it is ready.
+    /// Waits for the API to say that it is ready. Under emulation one boot in
+    /// some dozens ends before `init` says a word: then it is booted once more.
     pub fn until_api(&mut self) -> Result<()> {
+        match self.api_ready() {
+            Err(error) if !self.machine.spoke() => {
+                println!("no word from init, booting once more: {error:#}");
+                self.machine.cut()?;
+                self.boot_again()?;
+                self.api_ready()
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn api_ready(&mut self) -> Result<()> {
         wait::until("API ready", BOOT, || {
             if let Some(status) = self.machine.ended()? {
                 anyhow::bail!("QEMU ended: {status}\n{}", self.console_tail());

@@ -71,6 +71,8 @@ pub struct Machine {
     process: Process,
     directory: PathBuf,
     qmp: Qmp,
+    /// Where this boot begins in the log of the console, in bytes.
+    begins: usize,
 }
 
 impl Machine {
@@ -85,6 +87,7 @@ impl Machine {
         for socket in [Self::CONSOLE, Qmp::SOCKET, Agent::SOCKET] {
             let _ = fs::remove_file(directory.join(socket));
         }
+        let begins = fs::read(directory.join(Self::LOG)).map_or(0, |bytes| bytes.len());
         let arguments = arguments(plan)?;
         let log = directory.join(Self::QEMU_LOG);
         let process = Process::start("qemu-system-x86_64", arguments, &directory, &log, plan.bond)?;
@@ -94,6 +97,7 @@ impl Machine {
             process,
             directory,
             qmp,
+            begins,
         })
     }
 
@@ -105,6 +109,14 @@ impl Machine {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Whether `init` has said anything in this boot.
+    #[must_use]
+    pub fn spoke(&self) -> bool {
+        let bytes = fs::read(self.directory.join(Self::LOG)).unwrap_or_default();
+        let said = bytes.get(self.begins..).unwrap_or_default();
+        String::from_utf8_lossy(said).contains("init info")
     }
 
     /// Everything that the console said, of all boots in this directory.
