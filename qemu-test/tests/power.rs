@@ -4,11 +4,15 @@
 //! ATOLL_POWER_CUTS sets how many boots (3 unless told); ATOLL_SEED repeats one.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use qemu_test::appliance::{Appliance, Setup, Storage};
 use qemu_test::images;
+use qemu_test::kubectl::Kubectl;
 use qemu_test::machine::Image;
 use qemu_test::nbd::{Device, Random};
 use qemu_test::pod::Pod;
@@ -19,6 +23,8 @@ const STATE: u64 = 1 << 30;
 const DATA: u64 = 8 << 30;
 /// How long objects are written before the cut, at most.
 const WRITING: Duration = Duration::from_secs(10);
+/// Clients that write at once.
+const WRITERS: u64 = 3;
 
 fn main() -> ExitCode {
     let Some(image) = suite::image() else {
@@ -72,8 +78,7 @@ fn run(image: &Image, cuts: u64, seed: u64) -> Result<()> {
             appliance.create(&Pod::script("steady", script).restart("Always"))?;
         }
         appliance.until_phase("steady", "Running")?;
-        write(&appliance, cut, &mut random, &mut acknowledged)?;
-        appliance.machine.cut()?;
+        write(&mut appliance, cut, &mut random, &mut acknowledged)?;
         let (kept, lost) = state.cut(random.draw())?;
         let (data_kept, data_lost) = data.cut(random.draw())?;
         println!(
@@ -96,26 +101,48 @@ fn run(image: &Image, cuts: u64, seed: u64) -> Result<()> {
     ended
 }
 
-/// Creates objects until a random moment; each that was answered counts.
+/// Creates objects until the power is cut at a random moment, while requests
+/// are under way; each that was answered counts.
 fn write(
-    appliance: &Appliance,
+    appliance: &mut Appliance,
     cut: u64,
     random: &mut Random,
     acknowledged: &mut Vec<String>,
 ) -> Result<()> {
     let millis = u64::try_from(WRITING.as_millis())?;
-    let until = Instant::now() + Duration::from_millis(random.draw() % millis);
-    let mut count = 0;
-    while count == 0 || Instant::now() < until {
-        let name = format!("c{cut}-{count}");
-        let literal = format!("--from-literal=value={name}");
-        appliance
-            .kubectl
-            .run(&["create", "configmap", &name, &literal])?;
-        acknowledged.push(name);
-        count += 1;
+    let moment = Duration::from_millis(millis / 4 + random.draw() % (millis * 3 / 4));
+    let off = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let (kubectl, off) = (appliance.kubectl.clone(), Arc::clone(&off));
+            thread::spawn(move || create_until(&kubectl, &format!("c{cut}-{writer}"), &off))
+        })
+        .collect();
+    // The moment itself is what is random.
+    thread::sleep(moment);
+    off.store(true, Ordering::Release);
+    appliance.machine.cut()?;
+    let before = acknowledged.len();
+    for writer in writers {
+        let created = writer.join().map_err(|_| anyhow!("a writer panicked"))?;
+        acknowledged.extend(created?);
     }
+    ensure!(acknowledged.len() > before, "nothing was acknowledged");
     Ok(())
+}
+
+/// The names of what was acknowledged before the power went.
+fn create_until(kubectl: &Kubectl, prefix: &str, off: &AtomicBool) -> Result<Vec<String>> {
+    let mut created = Vec::new();
+    loop {
+        let name = format!("{prefix}-{}", created.len());
+        let literal = format!("--from-literal=value={name}");
+        match kubectl.run(&["create", "configmap", &name, &literal]) {
+            Ok(_) => created.push(name),
+            Err(_) if off.load(Ordering::Acquire) => return Ok(created),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn check(appliance: &Appliance, acknowledged: &[String]) -> Result<()> {
