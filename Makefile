@@ -60,6 +60,7 @@ fast:
 soak: setup ## Long counts: power cuts, loops, fuzzing
 	@rm -f out/parts
 	$(PART) "image" $(BUILD)/image-build all --profile ci
+	$(PART) "store power cuts" env STORE_POWER_CUTS=40000 cargo test --profile ci -p store
 	$(PART) "power cuts" env ATOLL_IMAGE=$(CURDIR)/out/ci ATOLL_POWER_CUTS=50 \
 		cargo test --profile ci -p qemu-test --test power
 	@qemu-test/summary
