@@ -81,9 +81,10 @@ fn kubectl_waits_for_conditions() {
     ])
     .says("patched");
     lines.wait_for("pod/web condition met");
-    let mut gone = Lines::of(s.command(&["wait", "--for=delete", "pod/web", "--timeout=30s"]));
-    s.run(&["delete", "pod", "web"]).says("deleted");
-    gone.wait_for("pod/web condition met");
+    // kubectl watches until the pod is gone; a second kubectl could only start
+    // to wait when nothing is left.
+    s.run(&["delete", "pod", "web", "--wait=true", "--timeout=30s"])
+        .says("deleted");
     s.run(&["wait", "--for=condition=Ready", "pod/web", "--timeout=1s"])
         .fails("not found");
 }
