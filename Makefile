@@ -43,7 +43,7 @@ test: setup ## Everything: conventions, unit tests, image, boots
 	$(PART) "image" $(BUILD)/image-build all --profile ci
 	$(PART) "reproducible image" $(BUILD)/image-build verify --profile ci
 	$(PART) "boot tests" env ATOLL_IMAGE=$(CURDIR)/out/ci \
-		cargo test --profile ci -p qemu-test --test '*' -- --color never
+		cargo test --profile ci -p qemu-test --no-fail-fast --test '*' -- --color never
 	@qemu-test/summary
 
 test-fast: setup ## What needs no boot
@@ -55,7 +55,7 @@ test-fast: setup ## What needs no boot
 fast:
 	$(PART) "format" cargo fmt --all --check
 	$(PART) "lints" cargo clippy --quiet --workspace --all-targets --profile ci -- -D warnings
-	$(PART) "unit tests" cargo test --quiet --workspace --profile ci
+	$(PART) "unit tests" cargo test --quiet --workspace --profile ci --no-fail-fast
 
 soak: setup ## Long counts: power cuts, loops, fuzzing
 	@rm -f out/parts
