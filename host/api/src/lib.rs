@@ -4,6 +4,7 @@
 //! Everything here is a pure function of its arguments, time included. Nothing
 //! here knows of storage, connections or users.
 
+pub mod custom;
 pub mod decode;
 pub mod facts;
 pub mod field;

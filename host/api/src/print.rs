@@ -1,7 +1,7 @@
 //! Tables for `kubectl get`: columns and cells of a kind, in upstream's words
 //! (`pkg/printers/internalversion`), and the `Table` object.
 
-use crate::kinds::Kind;
+use crate::kinds::KindRef;
 use crate::meta;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -59,7 +59,7 @@ pub enum Include {
 
 /// A table of `objects`, which are complete with apiVersion and kind.
 pub fn table(
-    kind: &Kind,
+    kind: &KindRef,
     objects: Vec<Value>,
     metadata: Value,
     include: Include,
@@ -71,7 +71,7 @@ pub fn table(
         .map(|object| row(kind, object, include, now))
         .collect();
     let columns: Value = if with_columns {
-        kind.columns.iter().map(definition).collect()
+        kind.column_definitions()
     } else {
         Value::Null
     };
@@ -81,7 +81,7 @@ pub fn table(
     })
 }
 
-fn definition(column: &Column) -> Value {
+pub(crate) fn definition(column: &Column) -> Value {
     json!({
         "name": column.name,
         "type": column.kind,
@@ -91,8 +91,8 @@ fn definition(column: &Column) -> Value {
     })
 }
 
-fn row(kind: &Kind, object: Value, include: Include, now: Timestamp) -> Value {
-    let mut row = json!({"cells": (kind.cells)(&object, now)});
+fn row(kind: &KindRef, object: Value, include: Include, now: Timestamp) -> Value {
+    let mut row = json!({"cells": kind.cells(&object, now)});
     match include {
         Include::None => {}
         Include::Metadata => row["object"] = partial(&object),

@@ -1,11 +1,12 @@
 //! Discovery from the table of kinds: legacy lists and the aggregated document
 //! (`apidiscovery.k8s.io/v2`).
 
-use api::kinds::{KINDS, Kind, Subresource, api_version, group_versions};
+use crate::kinds::Table;
+use api::kinds::{KindRef, Subresource, api_version};
 use serde_json::{Value, json};
 
-fn scope(kind: &Kind) -> &'static str {
-    if kind.namespaced {
+fn scope(kind: &KindRef) -> &'static str {
+    if kind.namespaced() {
         "Namespaced"
     } else {
         "Cluster"
@@ -20,9 +21,9 @@ pub(crate) fn versions() -> Value {
     })
 }
 
-fn groups() -> Vec<&'static str> {
+fn groups(table: &Table) -> Vec<&str> {
     let mut out: Vec<&str> = Vec::new();
-    for (group, _) in group_versions() {
+    for (group, _) in table.group_versions() {
         if !group.is_empty() && !out.contains(&group) {
             out.push(group);
         }
@@ -30,8 +31,9 @@ fn groups() -> Vec<&'static str> {
     out
 }
 
-fn group_entry(group: &str) -> Value {
-    let versions: Vec<Value> = group_versions()
+fn group_entry(table: &Table, group: &str) -> Value {
+    let versions: Vec<Value> = table
+        .group_versions()
         .into_iter()
         .filter(|(g, _)| *g == group)
         .map(|(g, v)| json!({"groupVersion": api_version(g, v), "version": v}))
@@ -44,28 +46,31 @@ fn group_entry(group: &str) -> Value {
 }
 
 /// `/apis`.
-pub(crate) fn group_list() -> Value {
-    let groups: Vec<Value> = groups().into_iter().map(group_entry).collect();
+pub(crate) fn group_list(table: &Table) -> Value {
+    let groups: Vec<Value> = groups(table)
+        .into_iter()
+        .map(|g| group_entry(table, g))
+        .collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/GROUP`.
-pub(crate) fn group(name: &str) -> Option<Value> {
-    groups().contains(&name).then(|| {
-        let mut entry = group_entry(name);
+pub(crate) fn group(table: &Table, name: &str) -> Option<Value> {
+    groups(table).contains(&name).then(|| {
+        let mut entry = group_entry(table, name);
         entry["kind"] = "APIGroup".into();
         entry["apiVersion"] = "v1".into();
         entry
     })
 }
 
-fn subresource_entry(kind: &Kind, sub: Subresource) -> Value {
+fn subresource_entry(kind: &KindRef, sub: Subresource) -> Value {
     let (group, version, its_kind, verbs) = sub.discovery();
     let mut entry = json!({
-        "name": format!("{}/{}", kind.plural, sub.name()),
+        "name": format!("{}/{}", kind.plural(), sub.name()),
         "singularName": "",
-        "namespaced": kind.namespaced,
-        "kind": its_kind.unwrap_or(kind.kind),
+        "namespaced": kind.namespaced(),
+        "kind": its_kind.unwrap_or(kind.kind()),
         "verbs": verbs,
     });
     if !version.is_empty() {
@@ -76,25 +81,22 @@ fn subresource_entry(kind: &Kind, sub: Subresource) -> Value {
 }
 
 /// `/api/v1`, `/apis/GROUP/VERSION`.
-pub(crate) fn resources(group: &str, version: &str) -> Option<Value> {
+pub(crate) fn resources(table: &Table, group: &str, version: &str) -> Option<Value> {
     let mut entries = Vec::new();
-    for kind in KINDS
-        .iter()
-        .filter(|k| k.group == group && k.version == version)
-    {
+    for kind in table.of(group, version) {
         let mut entry = json!({
-            "name": kind.plural, "singularName": kind.singular,
-            "namespaced": kind.namespaced, "kind": kind.kind, "verbs": kind.verbs,
+            "name": kind.plural(), "singularName": kind.singular(),
+            "namespaced": kind.namespaced(), "kind": kind.kind(), "verbs": kind.verbs(),
         });
-        if !kind.short_names.is_empty() {
-            entry["shortNames"] = json!(kind.short_names);
+        if !kind.short_names().is_empty() {
+            entry["shortNames"] = json!(kind.short_names());
         }
-        if !kind.categories.is_empty() {
-            entry["categories"] = json!(kind.categories);
+        if !kind.categories().is_empty() {
+            entry["categories"] = json!(kind.categories());
         }
         entries.push(entry);
         entries.extend(
-            kind.subresources
+            kind.subresources()
                 .iter()
                 .map(|s| subresource_entry(kind, *s)),
         );
@@ -121,25 +123,25 @@ pub(crate) const AGGREGATED_TYPE: &str =
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// All groups, or only the core one (`/api`).
-pub(crate) fn aggregated(core: bool) -> Value {
-    let names = if core { vec![""] } else { groups() };
-    let items: Vec<Value> = names.into_iter().map(aggregated_group).collect();
+pub(crate) fn aggregated(table: &Table, core: bool) -> Value {
+    let names = if core { vec![""] } else { groups(table) };
+    let items: Vec<Value> = names
+        .into_iter()
+        .map(|g| aggregated_group(table, g))
+        .collect();
     json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2",
         "metadata": {}, "items": items,
     })
 }
 
-fn aggregated_group(group: &str) -> Value {
-    let versions: Vec<Value> = group_versions()
+fn aggregated_group(table: &Table, group: &str) -> Value {
+    let versions: Vec<Value> = table
+        .group_versions()
         .into_iter()
         .filter(|(g, _)| *g == group)
         .map(|(g, v)| {
-            let resources: Vec<Value> = KINDS
-                .iter()
-                .filter(|k| k.group == g && k.version == v)
-                .map(|k| aggregated_resource(k))
-                .collect();
+            let resources: Vec<Value> = table.of(g, v).map(aggregated_resource).collect();
             json!({"version": v, "freshness": "Current", "resources": resources})
         })
         .collect();
@@ -150,33 +152,33 @@ fn aggregated_group(group: &str) -> Value {
     json!({"metadata": metadata, "versions": versions})
 }
 
-fn aggregated_resource(kind: &Kind) -> Value {
+fn aggregated_resource(kind: &KindRef) -> Value {
     let response = |group: &str, version: &str, name: &str| json!({"group": group, "version": version, "kind": name});
     let mut entry = json!({
-        "resource": kind.plural,
-        "responseKind": response(kind.group, kind.version, kind.kind),
+        "resource": kind.plural(),
+        "responseKind": response(kind.group(), kind.version(), kind.kind()),
         "scope": scope(kind),
-        "singularResource": kind.singular,
-        "verbs": kind.verbs,
+        "singularResource": kind.singular(),
+        "verbs": kind.verbs(),
     });
-    if !kind.short_names.is_empty() {
-        entry["shortNames"] = json!(kind.short_names);
+    if !kind.short_names().is_empty() {
+        entry["shortNames"] = json!(kind.short_names());
     }
-    if !kind.categories.is_empty() {
-        entry["categories"] = json!(kind.categories);
+    if !kind.categories().is_empty() {
+        entry["categories"] = json!(kind.categories());
     }
     let subs: Vec<Value> = kind
-        .subresources
+        .subresources()
         .iter()
         .map(|s| {
             let (group, version, name, verbs) = s.discovery();
             let (group, version) = match version {
-                "" => (kind.group, kind.version),
+                "" => (kind.group(), kind.version()),
                 _ => (group, version),
             };
             json!({
                 "subresource": s.name(),
-                "responseKind": response(group, version, name.unwrap_or(kind.kind)),
+                "responseKind": response(group, version, name.unwrap_or(kind.kind())),
                 "verbs": verbs,
             })
         })

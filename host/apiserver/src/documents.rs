@@ -1,10 +1,11 @@
 //! Documents that describe the server: version and OpenAPI. OpenAPI documents
 //! are made at the first request for one and kept compressed.
 
+use crate::kinds::Table;
 use crate::query::Query;
 use crate::respond::{self, Accepted};
 use crate::rest::Answer;
-use api::kinds::{api_version, group_versions};
+use api::kinds::{KindRef, api_version};
 use api::status::Status;
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -13,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::io::{Read as _, Write as _};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) const VERSION: &str = concat!("v1.36.0+atoll.", env!("CARGO_PKG_VERSION"));
 
@@ -94,80 +95,110 @@ impl Packed {
     }
 }
 
-fn v3() -> &'static [Packed] {
-    static DOCUMENTS: OnceLock<Vec<Packed>> = OnceLock::new();
-    DOCUMENTS.get_or_init(|| {
-        group_versions()
-            .into_iter()
-            .filter_map(|(group, version)| {
-                let document = api::openapi::v3(group, version, VERSION)?;
-                let root = if group.is_empty() { "api" } else { "apis" };
-                let path = format!("{root}/{}", api_version(group, version));
-                Some(Packed::new(path, document.to_string().as_bytes()))
-            })
-            .collect()
-    })
+/// OpenAPI's documents, each made at the first request for it after a change
+/// of its kinds.
+#[derive(Default)]
+pub(crate) struct Documents(Mutex<Made>);
+
+#[derive(Default)]
+struct Made {
+    v2: Option<(u64, Arc<(Packed, Packed)>)>,
+    /// With the kinds that a document was made of.
+    v3: Vec<(Vec<KindRef>, Arc<Packed>)>,
 }
 
-fn v3_index() -> Value {
-    let mut paths = Map::new();
-    for document in v3() {
-        let url = format!("/openapi/v3/{}?hash={}", document.path, document.hash);
-        paths.insert(document.path.clone(), json!({"serverRelativeURL": url}));
-    }
-    json!({"paths": paths})
-}
-
-fn v2() -> &'static (Packed, Packed) {
-    static DOCUMENTS: OnceLock<(Packed, Packed)> = OnceLock::new();
-    DOCUMENTS.get_or_init(|| {
-        let document = api::openapi::v2(VERSION);
-        let gnostic = api::openapi::gnostic(&document);
-        (
-            Packed::new(String::new(), document.to_string().as_bytes()),
-            Packed::new(String::new(), &gnostic),
-        )
-    })
-}
-
-/// Everything under `/openapi`.
-pub(crate) fn openapi(
-    path: &str,
-    headers: &HeaderMap,
-    query: &Query,
-    accepted: Accepted,
-) -> Answer {
-    const JSON: &str = "application/json";
-    match path.trim_end_matches('/') {
-        "/openapi/v3" => Ok(respond::json(200, &v3_index(), accepted)),
-        "/openapi/v2" => {
-            let accept = headers
-                .get(header::ACCEPT)
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or_default();
-            let (json, protobuf) = v2();
-            match accept.contains("proto-openapi.spec.v2") {
-                true => protobuf.respond(V2_PROTOBUF, headers, accepted),
-                false => json.respond(JSON, headers, accepted),
+impl Documents {
+    fn v2(&self, table: &Table) -> Arc<(Packed, Packed)> {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &made.v2 {
+            Some((generation, packed)) if *generation == table.generation() => packed.clone(),
+            _ => {
+                let kinds: Vec<KindRef> = table.iter().cloned().collect();
+                let document = api::openapi::v2(&kinds, VERSION);
+                let gnostic = api::openapi::gnostic(&document);
+                let packed = Arc::new((
+                    Packed::new(String::new(), document.to_string().as_bytes()),
+                    Packed::new(String::new(), &gnostic),
+                ));
+                made.v2 = Some((table.generation(), packed.clone()));
+                packed
             }
         }
-        other => {
-            let wanted = other
-                .strip_prefix("/openapi/v3/")
-                .ok_or_else(Status::no_such_path)?;
-            let found = v3()
-                .iter()
-                .find(|d| d.path == wanted)
-                .ok_or_else(Status::no_such_path)?;
-            let mut response = found.respond(JSON, headers, accepted)?;
-            // The hash names the content: what it names never changes.
-            if query.text("hash") == found.hash {
-                response.headers_mut().insert(
-                    header::CACHE_CONTROL,
-                    HeaderValue::from_static("public, immutable"),
-                );
+    }
+
+    fn v3(&self, table: &Table) -> Vec<Arc<Packed>> {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::take(&mut made.v3);
+        for (group, version) in table.group_versions() {
+            let kinds: Vec<KindRef> = table.of(group, version).cloned().collect();
+            let packed = match old.iter().find(|(of, _)| *of == kinds) {
+                Some((_, packed)) => packed.clone(),
+                None => {
+                    let Some(document) = api::openapi::v3(&kinds, VERSION) else {
+                        continue;
+                    };
+                    let root = if group.is_empty() { "api" } else { "apis" };
+                    let path = format!("{root}/{}", api_version(group, version));
+                    Arc::new(Packed::new(path, document.to_string().as_bytes()))
+                }
+            };
+            made.v3.push((kinds, packed));
+        }
+        made.v3.iter().map(|(_, packed)| packed.clone()).collect()
+    }
+
+    fn v3_index(&self, table: &Table) -> Value {
+        let mut paths = Map::new();
+        for document in self.v3(table) {
+            let url = format!("/openapi/v3/{}?hash={}", document.path, document.hash);
+            paths.insert(document.path.clone(), json!({"serverRelativeURL": url}));
+        }
+        json!({"paths": paths})
+    }
+
+    /// Everything under `/openapi`.
+    pub(crate) fn openapi(
+        &self,
+        table: &Table,
+        path: &str,
+        headers: &HeaderMap,
+        query: &Query,
+        accepted: Accepted,
+    ) -> Answer {
+        const JSON: &str = "application/json";
+        match path.trim_end_matches('/') {
+            "/openapi/v3" => Ok(respond::json(200, &self.v3_index(table), accepted)),
+            "/openapi/v2" => {
+                let accept = headers
+                    .get(header::ACCEPT)
+                    .and_then(|v| v.to_str().ok())
+                    .unwrap_or_default();
+                let made = self.v2(table);
+                let (json, protobuf) = &*made;
+                match accept.contains("proto-openapi.spec.v2") {
+                    true => protobuf.respond(V2_PROTOBUF, headers, accepted),
+                    false => json.respond(JSON, headers, accepted),
+                }
             }
-            Ok(response)
+            other => {
+                let wanted = other
+                    .strip_prefix("/openapi/v3/")
+                    .ok_or_else(Status::no_such_path)?;
+                let made = self.v3(table);
+                let found = made
+                    .iter()
+                    .find(|d| d.path == wanted)
+                    .ok_or_else(Status::no_such_path)?;
+                let mut response = found.respond(JSON, headers, accepted)?;
+                // The hash names the content: what it names never changes.
+                if query.text("hash") == found.hash {
+                    response.headers_mut().insert(
+                        header::CACHE_CONTROL,
+                        HeaderValue::from_static("public, immutable"),
+                    );
+                }
+                Ok(response)
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ mod authz;
 mod config;
 mod discovery;
 mod documents;
+mod kinds;
 mod listen;
 mod local;
 mod metrics;
@@ -32,6 +33,7 @@ mod tls;
 mod user;
 
 pub use config::{Ca, Config, Token};
+pub use kinds::{Kinds, Table};
 pub use pki::{Credential, Pki, PkiError};
 pub use run::{RunError, Running, run};
 pub use server::Server;

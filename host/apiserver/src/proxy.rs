@@ -255,7 +255,7 @@ async fn send(
     pod: &Value,
     mut request: Request<Empty<Bytes>>,
 ) -> Result<Response<hyper::body::Incoming>, Status> {
-    let Endpoint { node, host, port } = node_endpoint(&call.store, call.kind, pod)?;
+    let Endpoint { node, host, port } = node_endpoint(&call.store, &call.kind, pod)?;
     let target = if host.contains(':') {
         format!("[{host}]:{port}")
     } else {

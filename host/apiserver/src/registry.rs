@@ -5,7 +5,7 @@
 //! splicing its revision in after the first twelve bytes, without decoding.
 //! Keys are `/registry/<group>/<plural>/[<namespace>/]<name>`.
 
-use api::kinds::Kind;
+use api::kinds::KindRef;
 use api::meta;
 use api::status::Status;
 use bytes::Bytes;
@@ -23,22 +23,22 @@ pub(crate) struct Stored {
     pub(crate) bytes: Bytes,
 }
 
-pub(crate) fn prefix(kind: &Kind, namespace: &str) -> String {
+pub(crate) fn prefix(kind: &KindRef, namespace: &str) -> String {
     match namespace {
-        "" => format!("/registry/{}/", kind.storage),
-        ns if kind.namespaced => format!("/registry/{}/{ns}/", kind.storage),
-        _ => format!("/registry/{}/", kind.storage),
+        "" => format!("/registry/{}/", kind.storage()),
+        ns if kind.namespaced() => format!("/registry/{}/{ns}/", kind.storage()),
+        _ => format!("/registry/{}/", kind.storage()),
     }
 }
 
-pub(crate) fn key(kind: &Kind, namespace: &str, name: &str) -> Bytes {
+pub(crate) fn key(kind: &KindRef, namespace: &str, name: &str) -> Bytes {
     Bytes::from(prefix(kind, namespace) + name)
 }
 
 /// The stored form of an object.
-pub(crate) fn encode(kind: &Kind, object: &Value) -> Result<Bytes, Status> {
+pub(crate) fn encode(kind: &KindRef, object: &Value) -> Result<Bytes, Status> {
     let mut stored = object.clone();
-    (kind.to_stored)(&mut stored);
+    kind.to_stored(&mut stored);
     let mut ordered = Map::new();
     let mut metadata = stored.get("metadata").cloned().unwrap_or_default();
     if let Some(map) = metadata.as_object_mut() {
@@ -58,10 +58,13 @@ pub(crate) fn encode(kind: &Kind, object: &Value) -> Result<Bytes, Status> {
 }
 
 /// Whether the stored form is what the kind serves.
-pub(crate) fn is_direct(kind: &Kind) -> bool {
-    kind.storage.strip_suffix(kind.plural).is_some_and(|group| {
-        matches!((group, kind.group), ("core/", "")) || group.trim_end_matches('/') == kind.group
-    })
+pub(crate) fn is_direct(kind: &KindRef) -> bool {
+    kind.storage()
+        .strip_suffix(kind.plural())
+        .is_some_and(|group| {
+            matches!((group, kind.group()), ("core/", ""))
+                || group.trim_end_matches('/') == kind.group()
+        })
 }
 
 /// The served form, by splicing, of a kind that is direct.
@@ -75,9 +78,9 @@ pub(crate) fn splice(out: &mut Vec<u8>, bytes: &[u8], revision: Revision) {
     out.extend_from_slice(rest);
 }
 
-pub(crate) fn decode(kind: &Kind, bytes: &Bytes, revision: Revision) -> Result<Value, Status> {
+pub(crate) fn decode(kind: &KindRef, bytes: &Bytes, revision: Revision) -> Result<Value, Status> {
     let mut object: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
-    (kind.from_stored)(&mut object);
+    kind.from_stored(&mut object);
     set_revision(&mut object, revision);
     Ok(object)
 }
@@ -86,7 +89,7 @@ pub(crate) fn set_revision(object: &mut Value, revision: Revision) {
     meta::ensure_metadata(object).insert("resourceVersion".to_owned(), revision.to_string().into());
 }
 
-fn stored(kind: &Kind, kv: KeyValue) -> Result<Stored, Status> {
+fn stored(kind: &KindRef, kv: KeyValue) -> Result<Stored, Status> {
     Ok(Stored {
         object: decode(kind, &kv.value, kv.mod_revision)?,
         revision: kv.mod_revision,
@@ -125,7 +128,7 @@ pub(crate) fn too_large(requested: u64, newest: u64) -> Status {
 /// Reads one object.
 pub(crate) fn get(
     store: &Store,
-    kind: &Kind,
+    kind: &KindRef,
     namespace: &str,
     name: &str,
 ) -> Result<Stored, Status> {
@@ -200,18 +203,18 @@ mod tests {
     fn an_object_is_spliced_as_it_is_decoded() {
         let pods = api::kinds::by_resource("", "v1", "pods").unwrap();
         let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "resourceVersion": "3"}, "spec": {}});
-        let bytes = encode(pods, &object).unwrap();
+        let bytes = encode(&pods, &object).unwrap();
         assert!(!String::from_utf8_lossy(&bytes).contains("resourceVersion"));
         let mut out = Vec::new();
         splice(&mut out, &bytes, Revision(7));
         let spliced: Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(spliced, decode(pods, &bytes, Revision(7)).unwrap());
-        assert!(is_direct(pods));
+        assert_eq!(spliced, decode(&pods, &bytes, Revision(7)).unwrap());
+        assert!(is_direct(&pods));
         assert!(!is_direct(
-            api::kinds::by_resource("events.k8s.io", "v1", "events").unwrap()
+            &api::kinds::by_resource("events.k8s.io", "v1", "events").unwrap()
         ));
         assert!(is_direct(
-            api::kinds::by_resource("coordination.k8s.io", "v1", "leases").unwrap()
+            &api::kinds::by_resource("coordination.k8s.io", "v1", "leases").unwrap()
         ));
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::authn::Authenticator;
 use crate::config::Config;
+use crate::documents::Documents;
 use crate::metrics::Metrics;
 use crate::pki::{Credential, Pki, PkiError, Subject, write};
 use crate::proxy::Streams;
@@ -98,6 +99,8 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
         authenticator: Authenticator::new(&config.tokens),
         streams: Arc::new(streams(&pki)?),
         metrics: Metrics::default(),
+        kinds: Arc::default(),
+        documents: Documents::default(),
     });
     make_namespaces(&server).await?;
     let acceptor = TlsAcceptor::from(Arc::new(tls::server(&pki.ca, &credential)?));
@@ -221,7 +224,7 @@ async fn make_namespaces(server: &Server) -> Result<(), RunError> {
     };
     for name in NAMESPACES {
         let object = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
-        ensure(&server.store, kind, object)
+        ensure(&server.store, &kind, object)
             .await
             .map_err(|e| RunError::Object {
                 name: (*name).to_owned(),

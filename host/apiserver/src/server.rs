@@ -3,6 +3,8 @@
 
 use crate::authn::Authenticator;
 use crate::authz::authorize;
+use crate::documents::Documents;
+use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::proxy::Streams;
 use crate::query::Query;
@@ -11,7 +13,6 @@ use crate::rest::{Answer, Call};
 use crate::route::{ResourceRoute, Route, route};
 use crate::user::User;
 use crate::{discovery, documents};
-use api::kinds;
 use api::status::Status;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
@@ -37,6 +38,8 @@ pub struct Server {
     pub(crate) authenticator: Authenticator,
     pub(crate) streams: Arc<Streams>,
     pub(crate) metrics: Metrics,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) documents: Documents,
 }
 
 /// A request whose body is here, and what came with its connection.
@@ -55,6 +58,11 @@ pub(crate) enum Identity {
 }
 
 impl Server {
+    /// The kinds that are served now.
+    pub fn kinds(&self) -> &Arc<Kinds> {
+        &self.kinds
+    }
+
     pub fn store(&self) -> &Store {
         &self.store
     }
@@ -115,9 +123,11 @@ impl Server {
                 self.other(&parts, verb, &path, &query)
             }
             Route::Resource(found) => {
-                let kind = kinds::by_resource(&found.group, &found.version, &found.resource)
+                let kind = self
+                    .kinds
+                    .resolve(&found.group, &found.version, &found.resource)
                     .ok_or_else(Status::no_such_path)?;
-                *labels = (found.verb, kind.plural);
+                *labels = (found.verb, kind.label());
                 let accepted = respond::accepted(&parts.headers, &query)?;
                 let long = is_long(&found);
                 let call = Call {
@@ -149,7 +159,7 @@ impl Server {
         log::trace!(
             "{} {} {} by {}",
             call.route.verb,
-            call.kind.plural,
+            call.kind.plural(),
             call.route.name,
             call.user.name
         );
@@ -172,6 +182,7 @@ impl Server {
             .get(header::ACCEPT)
             .and_then(|v| v.to_str().ok())
             .unwrap_or_default();
+        let table = self.kinds.table();
         let aggregated = discovery::wants_aggregated(accept);
         let mut accepted = respond::accepted(&parts.headers, query).unwrap_or(Accepted::json());
         accepted.form = respond::Form::Object;
@@ -189,7 +200,10 @@ impl Server {
             ["api" | "apis"] if aggregated => {
                 let mut response = respond::json(
                     200,
-                    &discovery::aggregated(path.starts_with("/api") && !path.starts_with("/apis")),
+                    &discovery::aggregated(
+                        &table,
+                        path.starts_with("/api") && !path.starts_with("/apis"),
+                    ),
                     accepted,
                 );
                 response.headers_mut().insert(
@@ -199,15 +213,20 @@ impl Server {
                 Ok(response)
             }
             ["api"] => json(discovery::versions()),
-            ["apis"] => json(discovery::group_list()),
+            ["apis"] => json(discovery::group_list(&table)),
             ["api", version] => {
-                json(discovery::resources("", version).ok_or_else(Status::no_such_path)?)
+                json(discovery::resources(&table, "", version).ok_or_else(Status::no_such_path)?)
             }
-            ["apis", group] => json(discovery::group(group).ok_or_else(Status::no_such_path)?),
-            ["apis", group, version] => {
-                json(discovery::resources(group, version).ok_or_else(Status::no_such_path)?)
+            ["apis", group] => {
+                json(discovery::group(&table, group).ok_or_else(Status::no_such_path)?)
             }
-            ["openapi", ..] => documents::openapi(path, &parts.headers, query, accepted),
+            ["apis", group, version] => json(
+                discovery::resources(&table, group, version).ok_or_else(Status::no_such_path)?,
+            ),
+            ["openapi", ..] => {
+                self.documents
+                    .openapi(&table, path, &parts.headers, query, accepted)
+            }
             _ => Err(Status::no_such_path()),
         }
     }

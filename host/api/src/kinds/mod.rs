@@ -6,6 +6,7 @@
 
 mod configmap;
 mod event;
+mod kind_ref;
 mod lease;
 mod namespace;
 mod node;
@@ -21,10 +22,10 @@ mod serviceaccount;
 use crate::field::{Errors, Path};
 use crate::names;
 use crate::print::{Cells, Column};
-use crate::status::Qualified;
 use jiff::Timestamp;
 use serde_json::Value;
 
+pub use kind_ref::KindRef;
 pub use pod::{is_terminal as pod_is_terminal, qos_class};
 
 /// A part of an object with an endpoint of its own.
@@ -96,7 +97,7 @@ type ValidateUpdate = fn(&Value, &Value, &mut Errors);
 type Prepare = fn(&mut Value);
 type PrepareUpdate = fn(&mut Value, &Value);
 
-/// One row.
+/// One row. Outside of the rows a kind is a [`KindRef`].
 pub struct Kind {
     pub group: &'static str,
     pub version: &'static str,
@@ -179,38 +180,6 @@ impl Kind {
         to_stored: nothing,
         from_stored: nothing,
     };
-
-    pub fn resource(&self) -> Qualified<'static> {
-        Qualified {
-            group: self.group,
-            name: self.plural,
-        }
-    }
-
-    pub fn qualified_kind(&self) -> Qualified<'static> {
-        Qualified {
-            group: self.group,
-            name: self.kind,
-        }
-    }
-
-    /// `v1`, `coordination.k8s.io/v1`.
-    pub fn api_version(&self) -> String {
-        api_version(self.group, self.version)
-    }
-
-    pub fn list_kind(&self) -> String {
-        format!("{}List", self.kind)
-    }
-
-    pub fn has(&self, subresource: Subresource) -> bool {
-        self.subresources.contains(&subresource)
-    }
-
-    /// Whether the kind has a `status` that only its endpoint writes.
-    pub fn has_status(&self) -> bool {
-        self.has(Subresource::Status)
-    }
 }
 
 pub fn api_version(group: &str, version: &str) -> String {
@@ -221,7 +190,7 @@ pub fn api_version(group: &str, version: &str) -> String {
 }
 
 /// A status update keeps everything else, save what metadata allows.
-fn keep_all_but_status(new: &mut Value, old: &Value) {
+pub(crate) fn keep_all_but_status(new: &mut Value, old: &Value) {
     let status = new.get("status").cloned();
     let version = crate::meta::resource_version(new).to_owned();
     let mut kept = old.clone();
@@ -253,22 +222,12 @@ pub static KINDS: &[&Kind] = &[
 ];
 
 /// The row that answers a path.
-pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<KindRef> {
     KINDS
         .iter()
         .copied()
         .find(|k| k.group == group && k.version == version && k.plural == plural)
-}
-
-/// The served group-versions, core first.
-pub fn group_versions() -> Vec<(&'static str, &'static str)> {
-    let mut out: Vec<(&str, &str)> = Vec::new();
-    for k in KINDS {
-        if !out.contains(&(k.group, k.version)) {
-            out.push((k.group, k.version));
-        }
-    }
-    out
+        .map(KindRef::Row)
 }
 
 /// Names the members of a map of labels or annotations in `errors`.
@@ -284,20 +243,24 @@ fn validate_labels(labels: &Value, path: &Path, errors: &mut Errors) {
 const ANNOTATIONS_MAX: usize = 256 * 1024;
 
 /// What holds for the metadata of every kind.
-pub fn validate_metadata(kind: &Kind, object: &Value, errors: &mut Errors) {
+pub fn validate_metadata(kind: &KindRef, object: &Value, errors: &mut Errors) {
     let path = Path::new("metadata");
     let meta = &object["metadata"];
     let generate = crate::meta::text(object, &["metadata", "generateName"]);
     if !generate.is_empty() {
         // The suffix that will follow makes a trailing dash or dot fine.
         let tried = format!("{generate}x");
-        errors.invalid_each(&path.child("generateName"), generate, (kind.name)(&tried));
+        errors.invalid_each(
+            &path.child("generateName"),
+            generate,
+            kind.check_name(&tried),
+        );
     }
     match crate::meta::name(object) {
         "" => errors.required(&path.child("name"), "name or generateName is required"),
-        name => errors.invalid_each(&path.child("name"), name, (kind.name)(name)),
+        name => errors.invalid_each(&path.child("name"), name, kind.check_name(name)),
     }
-    if kind.namespaced {
+    if kind.namespaced() {
         let namespace = crate::meta::namespace(object);
         errors.invalid_each(
             &path.child("namespace"),

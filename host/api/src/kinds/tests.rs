@@ -17,7 +17,7 @@ fn errors_of(resource: &str, mut object: Value) -> String {
     (k.prepare_create)(&mut object);
     (k.default)(&mut object);
     let mut errors = Errors::default();
-    validate_metadata(k, &object, &mut errors);
+    validate_metadata(&KindRef::Row(k), &object, &mut errors);
     (k.validate)(&object, &mut errors);
     if errors.is_empty() {
         String::new()
@@ -108,8 +108,8 @@ fn a_pods_defaults() {
     let mut p = pod(json!({"containers": [
         {"name": "a", "image": "nginx", "resources": {"limits": {"cpu": "1"}}, "livenessProbe": {"httpGet": {"port": 80}}},
         {"name": "b", "image": "nginx:1.2"}], "volumes": [{"name": "v"}]}));
-    (k.prepare_create)(&mut p);
-    (k.default)(&mut p);
+    k.prepare_create(&mut p);
+    k.default(&mut p);
     let spec = &p["spec"];
     assert_eq!(spec["restartPolicy"], "Always");
     assert_eq!(spec["terminationGracePeriodSeconds"], 30);
@@ -126,7 +126,7 @@ fn a_pods_defaults() {
         json!({"phase": "Pending", "qosClass": "Burstable"})
     );
     let before = p.clone();
-    (k.default)(&mut p);
+    k.default(&mut p);
     assert_eq!(p, before);
 }
 
@@ -134,7 +134,7 @@ fn a_pods_defaults() {
 fn pod_updates_may_only_change_what_upstream_lets_them() {
     let k = by_resource("", "v1", "pods").unwrap();
     let mut old = pod(json!({"containers": [{"name": "a", "image": "1"}]}));
-    (k.default)(&mut old);
+    k.default(&mut old);
     for (path, value, fine) in [
         ("/spec/containers/0/image", json!("2"), true),
         ("/spec/activeDeadlineSeconds", json!(5), true),
@@ -150,7 +150,7 @@ fn pod_updates_may_only_change_what_upstream_lets_them() {
         )
         .unwrap();
         let mut errors = Errors::default();
-        (k.validate_update)(&new, &old, &mut errors);
+        k.validate_update(&new, &old, &mut errors);
         assert_eq!(errors.is_empty(), fine, "{path}: {}", errors.aggregate());
         if !fine {
             assert!(errors.aggregate().starts_with(
@@ -166,11 +166,11 @@ fn an_event_has_two_views() {
     let mut e = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e"},
         "regarding": {"kind": "Pod", "name": "p"}, "note": "hello", "reportingController": "c"});
     let view = e.clone();
-    (events.to_stored)(&mut e);
+    events.to_stored(&mut e);
     assert_eq!(e["involvedObject"]["name"], "p");
     assert_eq!(e["message"], "hello");
     assert_eq!(e["reportingComponent"], "c");
     assert_eq!(e["apiVersion"], "v1");
-    (events.from_stored)(&mut e);
+    events.from_stored(&mut e);
     assert_eq!(e, view);
 }

@@ -11,7 +11,7 @@ pub use v2::document as v2;
 pub use v3::document as v3;
 
 use crate::facts::{self, Shape};
-use crate::kinds::Kind;
+use crate::kinds::KindRef;
 use flate2::read::ZlibDecoder;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -49,12 +49,12 @@ impl Descriptions {
 }
 
 /// The types that the kinds' documents speak of.
-fn reachable<'a>(kinds: impl Iterator<Item = &'a Kind>) -> BTreeSet<&'static str> {
-    fn visit(name: &'static str, seen: &mut BTreeSet<&'static str>) {
+fn reachable<'a>(kinds: impl Iterator<Item = &'a KindRef>) -> BTreeSet<&'static str> {
+    fn visit(name: &str, seen: &mut BTreeSet<&'static str>) {
         let Some(facts) = facts::of(name) else {
             return;
         };
-        if seen.insert(name) {
+        if seen.insert(facts.name) {
             facts.fields.iter().for_each(|f| follow(&f.shape, seen));
         }
     }
@@ -67,8 +67,8 @@ fn reachable<'a>(kinds: impl Iterator<Item = &'a Kind>) -> BTreeSet<&'static str
     }
     let mut seen = BTreeSet::new();
     for kind in kinds {
-        visit(kind.type_name, &mut seen);
-        if kind.plural == "pods" {
+        visit(kind.type_name(), &mut seen);
+        if kind.plural() == "pods" {
             visit("io.k8s.api.policy.v1.Eviction", &mut seen);
         }
     }
@@ -81,6 +81,6 @@ fn gvk(group: &str, version: &str, kind: &str) -> Value {
 }
 
 /// The full name of a kind's list type.
-fn list_type(kind: &Kind) -> String {
-    format!("{}List", kind.type_name)
+fn list_type(kind: &KindRef) -> String {
+    format!("{}List", kind.type_name())
 }

@@ -1,6 +1,6 @@
 //! The paths of a group-version: which requests its kinds answer.
 
-use crate::kinds::{Kind, Subresource};
+use crate::kinds::{KindRef, Subresource};
 use serde_json::{Map, Value, json};
 
 /// How one document names types and parameters.
@@ -42,24 +42,24 @@ const OF_DELETES: &[(&str, &str)] = &[
 ];
 
 /// Adds the paths of `kind`.
-pub(super) fn add(out: &mut Map<String, Value>, kind: &Kind, dialect: &Dialect) {
-    let root = match kind.group {
-        "" => format!("/api/{}", kind.version),
-        group => format!("/apis/{group}/{}", kind.version),
+pub(super) fn add(out: &mut Map<String, Value>, kind: &KindRef, dialect: &Dialect) {
+    let root = match kind.group() {
+        "" => format!("/api/{}", kind.version()),
+        group => format!("/apis/{group}/{}", kind.version()),
     };
-    let scope = if kind.namespaced {
+    let scope = if kind.namespaced() {
         "/namespaces/{namespace}"
     } else {
         ""
     };
-    let collection = format!("{root}{scope}/{}", kind.plural);
+    let collection = format!("{root}{scope}/{}", kind.plural());
     let one = format!("{collection}/{{name}}");
-    if kind.namespaced && kind.verbs.contains(&"list") {
-        let all = format!("{root}/{}", kind.plural);
+    if kind.namespaced() && kind.verbs().contains(&"list") {
+        let all = format!("{root}/{}", kind.plural());
         out.insert(all, item(kind, &["list"], &[], None, dialect));
     }
     let mut namespace: Vec<&str> = Vec::new();
-    if kind.namespaced {
+    if kind.namespaced() {
         namespace.push("namespace");
     }
     out.insert(
@@ -73,7 +73,7 @@ pub(super) fn add(out: &mut Map<String, Value>, kind: &Kind, dialect: &Dialect) 
         ),
     );
     namespace.push("name");
-    if kind.verbs.contains(&"get") {
+    if kind.verbs().contains(&"get") {
         out.insert(
             one.clone(),
             item(
@@ -85,7 +85,7 @@ pub(super) fn add(out: &mut Map<String, Value>, kind: &Kind, dialect: &Dialect) 
             ),
         );
     }
-    for sub in kind.subresources {
+    for sub in kind.subresources() {
         let verbs = sub.discovery().3;
         out.insert(
             format!("{one}/{}", sub.name()),
@@ -95,7 +95,7 @@ pub(super) fn add(out: &mut Map<String, Value>, kind: &Kind, dialect: &Dialect) 
 }
 
 fn item(
-    kind: &Kind,
+    kind: &KindRef,
     verbs: &[&str],
     in_path: &[&str],
     sub: Option<Subresource>,
@@ -103,7 +103,7 @@ fn item(
 ) -> Value {
     let mut out = Map::new();
     for verb in verbs {
-        if sub.is_none() && !kind.verbs.contains(verb) {
+        if sub.is_none() && !kind.verbs().contains(verb) {
             continue;
         }
         let (method, action, parameters) = match *verb {
@@ -146,7 +146,7 @@ fn parameter(name: &str, place: &str, kind: &str, dialect: &Dialect) -> Value {
 }
 
 fn operation(
-    kind: &Kind,
+    kind: &KindRef,
     verb: &str,
     action: &str,
     parameters: &[(&str, &str)],
@@ -154,14 +154,14 @@ fn operation(
     dialect: &Dialect,
 ) -> Value {
     let (group, version, name) = match sub.map(Subresource::discovery) {
-        Some((g, v, k, _)) if !v.is_empty() => (g, v, k.unwrap_or(kind.kind)),
-        Some((_, _, k, _)) => (kind.group, kind.version, k.unwrap_or(kind.kind)),
-        None => (kind.group, kind.version, kind.kind),
+        Some((g, v, k, _)) if !v.is_empty() => (g, v, k.unwrap_or(kind.kind())),
+        Some((_, _, k, _)) => (kind.group(), kind.version(), k.unwrap_or(kind.kind())),
+        None => (kind.group(), kind.version(), kind.kind()),
     };
     let type_name = match verb {
         "list" => super::list_type(kind),
         "delete" | "deletecollection" => SHARED_STATUS.to_owned(),
-        _ => kind.type_name.to_owned(),
+        _ => kind.type_name().to_owned(),
     };
     let schema = json!({"$ref": format!("{}{type_name}", dialect.references)});
     let mut query: Vec<Value> = parameters
@@ -198,14 +198,14 @@ fn operation(
 
 const SHARED_STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 
-fn operation_id(kind: &Kind, verb: &str, sub: Option<Subresource>) -> String {
-    let group = kind.group.split('.').next().unwrap_or_default();
+fn operation_id(kind: &KindRef, verb: &str, sub: Option<Subresource>) -> String {
+    let group = kind.group().split('.').next().unwrap_or_default();
     let group = if group.is_empty() { "core" } else { group };
-    let scope = if kind.namespaced { "Namespaced" } else { "" };
+    let scope = if kind.namespaced() { "Namespaced" } else { "" };
     format!(
         "{verb}_{group}_{}_{scope}{}{}",
-        kind.version,
-        kind.kind,
+        kind.version(),
+        kind.kind(),
         sub.map_or(String::new(), |s| format!("_{}", s.name()))
     )
 }

@@ -2,19 +2,20 @@
 
 use super::{Descriptions, gvk, list_type, paths, reachable, v3::extensions};
 use crate::facts::{self, Scalar, Shape, Type};
-use crate::kinds::{KINDS, Kind};
+use crate::kinds::KindRef;
 use serde_json::{Map, Value, json};
 
 const REFERENCES: &str = "#/definitions/";
 
-pub fn document(server_version: &str) -> Value {
+/// The document of all `kinds`.
+pub fn document(kinds: &[KindRef], server_version: &str) -> Value {
     let descriptions = Descriptions::unpack();
     let dialect = paths::Dialect {
         references: REFERENCES,
         v3: false,
     };
     let mut definitions = Map::new();
-    for name in reachable(KINDS.iter().copied()) {
+    for name in reachable(kinds.iter()) {
         if let Some(facts) = facts::of(name) {
             definitions.insert(name.to_owned(), definition(facts, &descriptions));
         }
@@ -27,9 +28,9 @@ pub fn document(server_version: &str) -> Value {
         definitions.insert((*name).to_owned(), scalar);
     }
     let mut all_paths = Map::new();
-    for kind in KINDS {
+    for kind in kinds {
         paths::add(&mut all_paths, kind, &dialect);
-        if kind.verbs.contains(&"list") {
+        if kind.verbs().contains(&"list") {
             definitions.insert(list_type(kind), list_definition(kind));
         }
     }
@@ -114,7 +115,7 @@ fn shape(shape_of: &Shape) -> Value {
     }
 }
 
-fn list_definition(kind: &Kind) -> Value {
+fn list_definition(kind: &KindRef) -> Value {
     json!({
         "type": "object",
         "required": ["items"],
@@ -122,8 +123,8 @@ fn list_definition(kind: &Kind) -> Value {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": reference("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"),
-            "items": {"type": "array", "items": reference(kind.type_name)},
+            "items": {"type": "array", "items": reference(kind.type_name())},
         },
-        "x-kubernetes-group-version-kind": gvk(kind.group, kind.version, &kind.list_kind()),
+        "x-kubernetes-group-version-kind": gvk(kind.group(), kind.version(), &kind.list_kind()),
     })
 }

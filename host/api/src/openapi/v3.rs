@@ -2,18 +2,14 @@
 
 use super::{Descriptions, gvk, list_type, paths, reachable};
 use crate::facts::{self, Field, ListKind, Scalar, Shape, Type};
-use crate::kinds::{KINDS, Kind};
+use crate::kinds::KindRef;
 use serde_json::{Map, Value, json};
 
 const REFERENCES: &str = "#/components/schemas/";
 
-/// The document of a served group-version.
-pub fn document(group: &str, version: &str, server_version: &str) -> Option<Value> {
-    let kinds: Vec<&'static Kind> = KINDS
-        .iter()
-        .copied()
-        .filter(|k| k.group == group && k.version == version)
-        .collect();
+/// The document of one group-version, whose `kinds` these are; `None` without
+/// any.
+pub fn document(kinds: &[KindRef], server_version: &str) -> Option<Value> {
     if kinds.is_empty() {
         return None;
     }
@@ -24,14 +20,14 @@ pub fn document(group: &str, version: &str, server_version: &str) -> Option<Valu
     };
     let mut all_paths = Map::new();
     let mut schemas = Map::new();
-    for name in reachable(kinds.iter().copied()) {
+    for name in reachable(kinds.iter()) {
         if let Some(facts) = facts::of(name) {
             schemas.insert(name.to_owned(), schema(facts, &descriptions));
         }
     }
     for kind in kinds {
         paths::add(&mut all_paths, kind, &dialect);
-        if kind.verbs.contains(&"list") {
+        if kind.verbs().contains(&"list") {
             schemas.insert(list_type(kind), list_schema(kind));
         }
     }
@@ -144,7 +140,7 @@ fn shape(shape_of: &Shape) -> Value {
     }
 }
 
-fn list_schema(kind: &Kind) -> Value {
+fn list_schema(kind: &KindRef) -> Value {
     let list = kind.list_kind();
     json!({
         "type": "object",
@@ -153,8 +149,8 @@ fn list_schema(kind: &Kind) -> Value {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"$ref": format!("{REFERENCES}io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta")},
-            "items": {"type": "array", "items": {"$ref": format!("{REFERENCES}{}", kind.type_name)}},
+            "items": {"type": "array", "items": {"$ref": format!("{REFERENCES}{}", kind.type_name())}},
         },
-        "x-kubernetes-group-version-kind": gvk(kind.group, kind.version, &list),
+        "x-kubernetes-group-version-kind": gvk(kind.group(), kind.version(), &list),
     })
 }

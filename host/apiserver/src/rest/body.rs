@@ -2,7 +2,7 @@
 
 use super::Call;
 use api::decode::{self, Parsed};
-use api::kinds::Kind;
+use api::kinds::KindRef;
 use api::meta;
 use api::protobuf;
 use api::status::Status;
@@ -68,12 +68,12 @@ pub(crate) fn parse(call: &Call, type_name: &str) -> Result<Parsed, Status> {
 }
 
 /// The body as an object of `kind`.
-pub(crate) fn object(call: &Call, kind: &Kind) -> Result<Decoded, Status> {
+pub(crate) fn object(call: &Call, kind: &KindRef) -> Result<Decoded, Status> {
     let strictness = strictness(call)?;
-    let mut parsed = parse(call, kind.type_name)?;
+    let mut parsed = parse(call, kind.type_name())?;
     check_type(&parsed.value, kind)?;
     let mut unknown = Vec::new();
-    decode::conform(&mut parsed.value, kind.type_name, &mut unknown)
+    kind.conform(&mut parsed.value, &mut unknown)
         .map_err(|e| cannot_be_handled(kind, &e))?;
     let faults = faults(&unknown, &parsed.duplicates);
     if strictness == Strictness::Strict && !faults.is_empty() {
@@ -99,15 +99,17 @@ pub(crate) fn faults(unknown: &[String], duplicates: &[String]) -> Vec<String> {
         .collect()
 }
 
-fn cannot_be_handled(kind: &Kind, why: &str) -> Status {
+fn cannot_be_handled(kind: &KindRef, why: &str) -> Status {
     Status::bad_request(format!(
         "{} in version {:?} cannot be handled as a {}: {why}",
-        kind.kind, kind.version, kind.kind
+        kind.kind(),
+        kind.version(),
+        kind.kind()
     ))
 }
 
 /// The body's own apiVersion and kind, where it has them, must be the URL's.
-fn check_type(value: &Value, kind: &Kind) -> Result<(), Status> {
+fn check_type(value: &Value, kind: &KindRef) -> Result<(), Status> {
     if !value.is_object() {
         return Err(Status::bad_request(format!(
             "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
@@ -130,19 +132,21 @@ fn check_type(value: &Value, kind: &Kind) -> Result<(), Status> {
             "the API version in the data ({version}) does not match the expected API version ({expected})"
         )));
     }
-    if !its_kind.is_empty() && its_kind != kind.kind {
+    if !its_kind.is_empty() && its_kind != kind.kind() {
         return Err(Status::bad_request(format!(
             "{its_kind} in version {:?} cannot be handled as a {}: converting ({its_kind}) to ({}): unknown conversion",
-            kind.version, kind.kind, kind.kind
+            kind.version(),
+            kind.kind(),
+            kind.kind()
         )));
     }
     Ok(())
 }
 
 /// Writes apiVersion and kind, first.
-pub(crate) fn stamp(object: &mut Value, kind: &Kind) {
+pub(crate) fn stamp(object: &mut Value, kind: &KindRef) {
     let mut stamped = serde_json::Map::new();
-    stamped.insert("kind".to_owned(), kind.kind.into());
+    stamped.insert("kind".to_owned(), kind.kind().into());
     stamped.insert("apiVersion".to_owned(), kind.api_version().into());
     if let Some(map) = object.as_object_mut() {
         for (key, value) in std::mem::take(map) {
@@ -158,11 +162,11 @@ pub(crate) fn stamp(object: &mut Value, kind: &Kind) {
 /// The namespace of the object, taken from the URL, must not be another one.
 pub(crate) fn settle_namespace(
     object: &mut Value,
-    kind: &Kind,
+    kind: &KindRef,
     namespace: &str,
 ) -> Result<(), Status> {
     let metadata = meta::ensure_metadata(object);
-    if !kind.namespaced {
+    if !kind.namespaced() {
         return Ok(());
     }
     match metadata.get("namespace").and_then(Value::as_str) {

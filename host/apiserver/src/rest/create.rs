@@ -4,7 +4,7 @@ use super::{Answer, Call, body};
 use crate::registry::{self, Written};
 use crate::respond;
 use api::field::Errors;
-use api::kinds::{self, Kind};
+use api::kinds::{self, KindRef};
 use api::meta;
 use api::status::{Qualified, Status};
 use jiff::Timestamp;
@@ -17,16 +17,16 @@ const NAME_ATTEMPTS: usize = 8;
 const NAMESPACE_ATTEMPTS: usize = 16;
 
 pub(crate) async fn create(call: Call) -> Answer {
-    let decoded = body::object(&call, call.kind)?;
+    let decoded = body::object(&call, &call.kind)?;
     let dry_run = call.query.dry_run()?;
     let mut object = decoded.object;
-    body::settle_namespace(&mut object, call.kind, &call.route.namespace)?;
+    body::settle_namespace(&mut object, &call.kind, &call.route.namespace)?;
     if !meta::resource_version(&object).is_empty() {
         return Err(Status::bad_request(
             "resourceVersion should not be set on objects to be created",
         ));
     }
-    let created = create_object(&call.store, call.kind, object, dry_run, call.now).await?;
+    let created = create_object(&call.store, &call.kind, object, dry_run, call.now).await?;
     let mut response = call.object(201, created);
     respond::warn(&mut response, &decoded.warnings);
     Ok(response)
@@ -35,7 +35,7 @@ pub(crate) async fn create(call: Call) -> Answer {
 /// Makes `object`, whose apiVersion, kind and namespace are settled.
 pub(crate) async fn create_object(
     store: &Store,
-    kind: &Kind,
+    kind: &KindRef,
     mut object: Value,
     dry_run: bool,
     now: Timestamp,
@@ -50,7 +50,7 @@ pub(crate) async fn create_object(
             let name = generate_name(&generate);
             meta::ensure_metadata(&mut object).insert("name".to_owned(), name.into());
         }
-        (kind.default)(&mut object);
+        kind.default(&mut object);
         let namespace = admit_namespace(store, kind, &object)?;
         check(kind, &object)?;
         let name = meta::name(&object).to_owned();
@@ -86,7 +86,7 @@ pub(crate) async fn create_object(
 }
 
 /// What the server alone decides of a new object.
-fn prepare(kind: &Kind, object: &mut Value, now: Timestamp) {
+fn prepare(kind: &KindRef, object: &mut Value, now: Timestamp) {
     let metadata = meta::ensure_metadata(object);
     for key in [
         "deletionTimestamp",
@@ -106,13 +106,13 @@ fn prepare(kind: &Kind, object: &mut Value, now: Timestamp) {
         "creationTimestamp".to_owned(),
         api::time::rfc3339(now).into(),
     );
-    (kind.prepare_create)(object);
+    kind.prepare_create(object);
 }
 
-fn check(kind: &Kind, object: &Value) -> Result<(), Status> {
+fn check(kind: &KindRef, object: &Value) -> Result<(), Status> {
     let mut errors = Errors::default();
     kinds::validate_metadata(kind, object, &mut errors);
-    (kind.validate)(object, &mut errors);
+    kind.validate(object, &mut errors);
     if errors.is_empty() {
         return Ok(());
     }
@@ -124,15 +124,19 @@ fn check(kind: &Kind, object: &Value) -> Result<(), Status> {
 }
 
 /// The namespace exists and isn't going; it has to stay so for the write.
-fn admit_namespace(store: &Store, kind: &Kind, object: &Value) -> Result<Option<Compare>, Status> {
-    if !kind.namespaced {
+fn admit_namespace(
+    store: &Store,
+    kind: &KindRef,
+    object: &Value,
+) -> Result<Option<Compare>, Status> {
+    if !kind.namespaced() {
         return Ok(None);
     }
     let namespace = meta::namespace(object);
     let Some(namespaces) = kinds::by_resource("", "v1", "namespaces") else {
         return Ok(None);
     };
-    let found = registry::get(store, namespaces, "", namespace)?;
+    let found = registry::get(store, &namespaces, "", namespace)?;
     if meta::text(&found.object, &["status", "phase"]) == "Terminating" {
         let name = meta::name(object);
         let mut status = Status::forbidden(
@@ -152,7 +156,7 @@ fn admit_namespace(store: &Store, kind: &Kind, object: &Value) -> Result<Option<
         return Err(status);
     }
     Ok(Some(Compare {
-        key: registry::key(namespaces, "", namespace),
+        key: registry::key(&namespaces, "", namespace),
         mod_revision: found.revision,
     }))
 }
@@ -173,7 +177,7 @@ fn generate_name(prefix: &str) -> String {
 }
 
 /// An object that has to be there, made if it isn't.
-pub(crate) async fn ensure(store: &Store, kind: &Kind, object: Value) -> Result<(), Status> {
+pub(crate) async fn ensure(store: &Store, kind: &KindRef, object: Value) -> Result<(), Status> {
     match create_object(store, kind, object, false, Timestamp::now()).await {
         Ok(_) => Ok(()),
         Err(status) if status.reason == "AlreadyExists" => Ok(()),

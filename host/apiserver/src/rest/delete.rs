@@ -13,7 +13,7 @@ use super::{Answer, Call, body, list};
 use crate::query::dry_run;
 use crate::registry::{self, Stored, Written};
 use api::decode;
-use api::kinds::{self, Deletion, Kind};
+use api::kinds::{self, Deletion, KindRef};
 use api::meta;
 use api::status::{self, Status};
 use http::Response;
@@ -46,7 +46,7 @@ pub(crate) async fn delete(call: Call) -> Answer {
     let options = options(&call)?;
     let outcome = delete_object(
         &call.store,
-        call.kind,
+        &call.kind,
         &call.route.namespace,
         &call.route.name,
         &options,
@@ -55,7 +55,7 @@ pub(crate) async fn delete(call: Call) -> Answer {
     .await?;
     Ok(match outcome {
         Deleted::Marked(object) => call.object(200, object),
-        Deleted::Gone(object) if call.kind.deletion != Deletion::Immediate => {
+        Deleted::Gone(object) if call.kind.deletion() != Deletion::Immediate => {
             call.object(200, object)
         }
         Deleted::Gone(object) => success(&call, &object),
@@ -118,7 +118,7 @@ pub(crate) fn from_value(call: &Call, value: &Value) -> Result<DeleteOptions, St
 
 pub(crate) async fn delete_object(
     store: &Store,
-    kind: &'static Kind,
+    kind: &KindRef,
     namespace: &str,
     name: &str,
     options: &DeleteOptions,
@@ -158,16 +158,16 @@ pub(crate) async fn delete_object(
 }
 
 /// Namespaces without which the cluster isn't one.
-fn protect(kind: &Kind, name: &str) -> Result<(), Status> {
+fn protect(kind: &KindRef, name: &str) -> Result<(), Status> {
     const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
-    if kind.deletion == Deletion::NamespaceLifecycle && IMMORTAL.contains(&name) {
+    if kind.deletion() == Deletion::NamespaceLifecycle && IMMORTAL.contains(&name) {
         let why = "this namespace may not be deleted";
         return Err(Status::forbidden(kind.resource(), name, why));
     }
     Ok(())
 }
 
-fn preconditions(kind: &Kind, current: &Stored, options: &DeleteOptions) -> Result<(), Status> {
+fn preconditions(kind: &KindRef, current: &Stored, options: &DeleteOptions) -> Result<(), Status> {
     let check = |wanted: &Option<String>, what: &str, is: &str| match wanted {
         Some(wanted) if wanted != is => Err(Status::conflict(
             kind.resource(),
@@ -187,8 +187,8 @@ fn preconditions(kind: &Kind, current: &Stored, options: &DeleteOptions) -> Resu
 }
 
 /// The object as its deletion leaves it.
-fn mark(kind: &Kind, object: &Value, options: &DeleteOptions, now: Timestamp) -> Value {
-    let grace = match kind.deletion {
+fn mark(kind: &KindRef, object: &Value, options: &DeleteOptions, now: Timestamp) -> Value {
+    let grace = match kind.deletion() {
         Deletion::Graceful => grace(object, options),
         Deletion::Immediate | Deletion::NamespaceLifecycle => 0,
     };
@@ -211,7 +211,7 @@ fn mark(kind: &Kind, object: &Value, options: &DeleteOptions, now: Timestamp) ->
             metadata.insert("generation".to_owned(), (generation + 1).into());
         }
     }
-    if kind.deletion == Deletion::NamespaceLifecycle {
+    if kind.deletion() == Deletion::NamespaceLifecycle {
         metadata.shift_remove("deletionGracePeriodSeconds");
         meta::ensure(&mut marked, "status").insert("phase".to_owned(), "Terminating".into());
     }
@@ -240,7 +240,7 @@ pub(crate) async fn collection(call: Call) -> Answer {
     let mut items = Vec::new();
     for object in found {
         let (namespace, name) = (meta::namespace(&object), meta::name(&object));
-        let outcome = delete_object(&call.store, call.kind, namespace, name, &options, call.now);
+        let outcome = delete_object(&call.store, &call.kind, namespace, name, &options, call.now);
         match outcome.await {
             Ok(Deleted::Gone(object) | Deleted::Marked(object)) => items.push(object),
             Err(status) if status.code == 404 => {}

@@ -4,7 +4,7 @@ use super::create::parse_revision;
 use super::{Answer, Call};
 use crate::registry::{self, store_status};
 use crate::respond::{self, Form};
-use api::kinds::Kind;
+use api::kinds::KindRef;
 use api::print;
 use api::selector::{FieldSelector, LabelSelector};
 use api::status::Status;
@@ -30,9 +30,9 @@ impl Selection {
         for term in &fields.0 {
             let path = term.path.as_str();
             let known = matches!(path, "metadata.name" | "metadata.namespace")
-                || call.kind.selectable.contains(&path);
+                || call.kind.is_selectable(path);
             if !known {
-                return Err(unknown_field(call.kind, call, path));
+                return Err(unknown_field(&call.kind, call, path));
             }
         }
         if !call.route.name.is_empty() {
@@ -57,28 +57,28 @@ impl Selection {
     }
 }
 
-fn unknown_field(kind: &Kind, call: &Call, path: &str) -> Status {
+fn unknown_field(kind: &KindRef, call: &Call, path: &str) -> Status {
     Status::bad_request(format!(
         "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {path}",
-        format!("{}, Resource={}", api_path(kind), kind.plural),
+        format!("{}, Resource={}", api_path(kind), kind.plural()),
         call.query.text("labelSelector"),
         call.query.text("fieldSelector"),
     ))
 }
 
-fn api_path(kind: &Kind) -> String {
-    format!("{}/{}", kind.group, kind.version)
+fn api_path(kind: &KindRef) -> String {
+    format!("{}/{}", kind.group(), kind.version())
 }
 
 /// The keys that a request goes over.
 pub(crate) fn range_of(call: &Call) -> (Bytes, Bytes) {
-    let prefix = registry::prefix(call.kind, &call.route.namespace);
+    let prefix = registry::prefix(&call.kind, &call.route.namespace);
     let name = match call.route.name.as_str() {
         "" => None,
         name => Some(name),
     };
     match name {
-        Some(name) if !call.kind.namespaced || !call.route.namespace.is_empty() => {
+        Some(name) if !call.kind.namespaced() || !call.route.namespace.is_empty() => {
             let key = prefix + name;
             (Bytes::from(key.clone()), Bytes::from(key + "\0"))
         }
@@ -154,7 +154,7 @@ pub(crate) fn select(call: &Call) -> Result<Vec<Value>, Status> {
         .map_err(store_status)?;
     let mut objects = Vec::new();
     for kv in &found.items {
-        let object = registry::decode(call.kind, &kv.value, kv.mod_revision)?;
+        let object = registry::decode(&call.kind, &kv.value, kv.mod_revision)?;
         if selection.matches(&object) {
             objects.push(object);
         }
@@ -193,7 +193,7 @@ fn page(call: &Call, selection: &Selection) -> Result<Page, Status> {
     let limit = call.query.number("limit")?.unwrap_or(0).max(0);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let token = call.query.text("continue");
-    let prefix = registry::prefix(call.kind, &call.route.namespace);
+    let prefix = registry::prefix(&call.kind, &call.route.namespace);
     let Beginning {
         mut start,
         end,
@@ -229,7 +229,7 @@ fn page(call: &Call, selection: &Selection) -> Result<Page, Status> {
         for (i, kv) in found.items.into_iter().enumerate() {
             start = Bytes::from([kv.key.as_ref(), b"\0"].concat());
             let chosen = everything
-                || selection.matches(&registry::decode(call.kind, &kv.value, kv.mod_revision)?);
+                || selection.matches(&registry::decode(&call.kind, &kv.value, kv.mod_revision)?);
             if chosen {
                 page.items.push(kv);
             }
@@ -279,13 +279,15 @@ pub(crate) fn list(call: Call) -> Answer {
     if let Some(remaining) = page.remaining {
         metadata["remainingItemCount"] = remaining.into();
     }
-    if call.accepted.form == Form::Object && !call.accepted.pretty && registry::is_direct(call.kind)
+    if call.accepted.form == Form::Object
+        && !call.accepted.pretty
+        && registry::is_direct(&call.kind)
     {
         return Ok(concatenated(&call, &page, &metadata));
     }
     let mut objects = Vec::with_capacity(page.items.len());
     for kv in &page.items {
-        objects.push(registry::decode(call.kind, &kv.value, kv.mod_revision)?);
+        objects.push(registry::decode(&call.kind, &kv.value, kv.mod_revision)?);
     }
     let value = match call.accepted.form {
         Form::Object => json!({
@@ -297,7 +299,9 @@ pub(crate) fn list(call: Call) -> Answer {
             "metadata": metadata,
             "items": objects.iter().map(print::partial).collect::<Vec<_>>(),
         }),
-        Form::Table(include) => print::table(call.kind, objects, metadata, include, true, call.now),
+        Form::Table(include) => {
+            print::table(&call.kind, objects, metadata, include, true, call.now)
+        }
     };
     Ok(respond::json(200, &value, call.accepted))
 }

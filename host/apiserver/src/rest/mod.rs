@@ -15,7 +15,7 @@ use crate::registry;
 use crate::respond::{self, Accepted, Form};
 use crate::route::ResourceRoute;
 use crate::user::User;
-use api::kinds::{Kind, Subresource};
+use api::kinds::{KindRef, Subresource};
 use api::print;
 use api::status::Status;
 use bytes::Bytes;
@@ -31,7 +31,7 @@ use store::Store;
 pub(crate) struct Call {
     pub(crate) store: Store,
     pub(crate) streams: Arc<crate::proxy::Streams>,
-    pub(crate) kind: &'static Kind,
+    pub(crate) kind: KindRef,
     pub(crate) route: ResourceRoute,
     pub(crate) method: Method,
     pub(crate) query: Query,
@@ -48,22 +48,22 @@ pub(crate) type Answer = Result<Response<Body>, Status>;
 
 impl Call {
     pub(crate) async fn answer(self) -> Answer {
-        let kind = self.kind;
+        let kind = &self.kind;
         let subresource = match self.route.subresource.as_str() {
             "" => None,
             name => Some(
-                kind.subresources
+                kind.subresources()
                     .iter()
                     .copied()
                     .find(|s| s.name() == name)
                     .ok_or_else(Status::no_such_path)?,
             ),
         };
-        if kind.namespaced && self.route.namespace.is_empty() && !self.spans_namespaces() {
+        if kind.namespaced() && self.route.namespace.is_empty() && !self.spans_namespaces() {
             return Err(Status::method_not_allowed());
         }
-        let own = kind.plural == "namespaces" && self.route.namespace == self.route.name;
-        if !(kind.namespaced || self.route.namespace.is_empty() || own) {
+        let own = kind.plural() == "namespaces" && self.route.namespace == self.route.name;
+        if !(kind.namespaced() || self.route.namespace.is_empty() || own) {
             return Err(Status::no_such_path());
         }
         match subresource {
@@ -83,10 +83,10 @@ impl Call {
     }
 
     async fn answer_main(self) -> Answer {
-        if !self.kind.verbs.contains(&self.route.verb) {
+        if !self.kind.verbs().contains(&self.route.verb) {
             return Err(Status::method_not_allowed());
         }
-        if self.kind.storage.is_empty() {
+        if self.kind.storage().is_empty() {
             return pod::bindings(self).await;
         }
         match self.route.verb {
@@ -116,7 +116,7 @@ impl Call {
     pub(crate) fn current(&self) -> Result<registry::Stored, Status> {
         registry::get(
             &self.store,
-            self.kind,
+            &self.kind,
             &self.route.namespace,
             &self.route.name,
         )
@@ -131,7 +131,7 @@ impl Call {
                 let metadata = serde_json::json!({
                     "resourceVersion": api::meta::resource_version(&object)
                 });
-                print::table(self.kind, vec![object], metadata, include, true, self.now)
+                print::table(&self.kind, vec![object], metadata, include, true, self.now)
             }
         };
         respond::json(code, &shaped, self.accepted)
@@ -141,7 +141,9 @@ impl Call {
 fn get(call: Call) -> Answer {
     let current = call.current()?;
     list::check_version(&call, call.query.text("resourceVersion"))?;
-    if call.accepted.form == Form::Object && !call.accepted.pretty && registry::is_direct(call.kind)
+    if call.accepted.form == Form::Object
+        && !call.accepted.pretty
+        && registry::is_direct(&call.kind)
     {
         let mut out = Vec::with_capacity(current.bytes.len() + 64);
         registry::splice(&mut out, &current.bytes, current.revision);

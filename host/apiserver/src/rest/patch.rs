@@ -53,7 +53,8 @@ pub(crate) async fn patch(call: Call, part: Part) -> Answer {
         warnings.clear();
         let mut patched = apply(&call, style, &parsed.value, current)?;
         let mut unknown = Vec::new();
-        decode::conform(&mut patched, call.kind.type_name, &mut unknown)
+        call.kind
+            .conform(&mut patched, &mut unknown)
             .map_err(|e| rejected(&call.body, &e))?;
         let faults = body::faults(&unknown, &parsed.duplicates);
         match strictness {
@@ -84,7 +85,7 @@ fn apply(call: &Call, style: Style, patch: &Value, current: &Stored) -> Result<V
             Ok(())
         }
         Style::Json => json_patch(&mut target, patch.clone()),
-        Style::Strategic => strategic_merge(&mut target, patch.clone(), call.kind.type_name),
+        Style::Strategic => strategic_merge(&mut target, patch.clone(), call.kind.type_name()),
     };
     match outcome {
         Ok(()) => Ok(target),
@@ -106,7 +107,7 @@ fn settle(
     patched: &mut Value,
     current: &Stored,
 ) -> Result<(), Status> {
-    body::settle_namespace(patched, call.kind, &call.route.namespace)?;
+    body::settle_namespace(patched, &call.kind, &call.route.namespace)?;
     if meta::name(patched) != call.route.name {
         return Err(Status::bad_request(
             "the name of the object does not match the name on the URL",

@@ -6,7 +6,7 @@ use super::{Answer, Call, body};
 use crate::registry::{self, Stored};
 use crate::{proxy, respond};
 use api::field::Errors;
-use api::kinds::{self, Kind, Subresource};
+use api::kinds::{self, KindRef, Subresource};
 use api::meta;
 use api::status::{self, Status};
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ pub(crate) async fn bindings(mut call: Call) -> Answer {
     if call.route.verb != "create" || !call.route.name.is_empty() {
         return Err(Status::method_not_allowed());
     }
-    let decoded = body::object(&call, call.kind)?;
+    let decoded = body::object(&call, &call.kind)?;
     let pods = kinds::by_resource("", "v1", "pods").ok_or_else(Status::no_such_path)?;
     call.route.name = meta::name(&decoded.object).to_owned();
     call.kind = pods;
@@ -51,12 +51,12 @@ pub(crate) async fn bindings(mut call: Call) -> Answer {
 
 async fn bind(call: Call) -> Answer {
     let kind = kinds::by_resource("", "v1", "bindings").ok_or_else(Status::no_such_path)?;
-    let decoded = body::object(&call, kind)?;
+    let decoded = body::object(&call, &kind)?;
     let dry_run = call.query.dry_run()?;
     let binding = decoded.object;
     let name = call.route.name.clone();
     let mut errors = Errors::default();
-    (kind.validate)(&binding, &mut errors);
+    kind.validate(&binding, &mut errors);
     if !errors.is_empty() {
         return Err(Status::invalid(kind.qualified_kind(), &name, &errors));
     }
@@ -64,7 +64,7 @@ async fn bind(call: Call) -> Answer {
         let current = call.current()?;
         let bound = assign(&call, &current, &binding)?;
         if dry_run
-            || write(&call.store, call.kind, current, bound)
+            || write(&call.store, &call.kind, current, bound)
                 .await?
                 .is_some()
         {
@@ -149,7 +149,7 @@ async fn evict(call: Call) -> Answer {
     let options = delete::from_value(&call, &options.unwrap_or_default())?;
     let (namespace, name) = (&call.route.namespace, &call.route.name);
     let outcome =
-        delete::delete_object(&call.store, call.kind, namespace, name, &options, call.now).await?;
+        delete::delete_object(&call.store, &call.kind, namespace, name, &options, call.now).await?;
     match outcome {
         Deleted::Gone(_) | Deleted::Marked(_) => {
             Ok(respond::json(201, &status::success(None), call.accepted))
@@ -203,7 +203,7 @@ pub(crate) struct Endpoint {
 /// Where the pod's node listens.
 pub(crate) fn node_endpoint(
     store: &store::Store,
-    kind: &Kind,
+    kind: &KindRef,
     pod: &Value,
 ) -> Result<Endpoint, Status> {
     let name = meta::name(pod);
@@ -213,8 +213,8 @@ pub(crate) fn node_endpoint(
             "pod {name} does not have a host assigned"
         )));
     }
-    let nodes = kinds::by_resource("", "v1", "nodes").unwrap_or(kind);
-    let node = registry::get(store, nodes, "", node_name)
+    let nodes = kinds::by_resource("", "v1", "nodes").unwrap_or_else(|| kind.clone());
+    let node = registry::get(store, &nodes, "", node_name)
         .map_err(|e| Status::internal(format!("node of pod {name}: {e}")))?;
     let addresses = meta::list(&node.object, &["status", "addresses"]);
     let address = ["InternalIP", "ExternalIP", "Hostname"]

@@ -6,7 +6,7 @@ use super::{Answer, Call, body};
 use crate::registry::{self, Stored, Written};
 use crate::respond;
 use api::field::Errors;
-use api::kinds::{self, Deletion, Kind};
+use api::kinds::{self, Deletion, KindRef};
 use api::meta;
 use api::status::Status;
 use serde_json::Value;
@@ -24,10 +24,10 @@ pub(crate) enum Part {
 pub(crate) const ATTEMPTS: usize = 32;
 
 pub(crate) async fn update(call: Call, part: Part) -> Answer {
-    let decoded = body::object(&call, call.kind)?;
+    let decoded = body::object(&call, &call.kind)?;
     let dry_run = call.query.dry_run()?;
     let mut wanted = decoded.object;
-    body::settle_namespace(&mut wanted, call.kind, &call.route.namespace)?;
+    body::settle_namespace(&mut wanted, &call.kind, &call.route.namespace)?;
     match meta::name(&wanted) {
         "" => {
             let name = call.route.name.clone();
@@ -55,7 +55,7 @@ pub(crate) async fn guaranteed(
     dry_run: bool,
     mut change: impl FnMut(&Stored) -> Result<Value, Status>,
 ) -> Result<Value, Status> {
-    let (kind, name) = (call.kind, call.route.name.as_str());
+    let (kind, name) = (&call.kind, call.route.name.as_str());
     for _ in 0..ATTEMPTS {
         let current = call.current()?;
         let mut wanted = change(&current)?;
@@ -83,7 +83,7 @@ pub(crate) async fn guaranteed(
 /// `None` if somebody else was faster.
 pub(crate) async fn write(
     store: &Store,
-    kind: &Kind,
+    kind: &KindRef,
     current: Stored,
     mut wanted: Value,
 ) -> Result<Option<Value>, Status> {
@@ -119,10 +119,10 @@ pub(crate) async fn write(
 }
 
 /// Deleted, and nothing holds it any more.
-pub(crate) fn is_finished(kind: &Kind, object: &Value) -> bool {
+pub(crate) fn is_finished(kind: &KindRef, object: &Value) -> bool {
     meta::is_deleting(object)
         && meta::list(object, &["metadata", "finalizers"]).is_empty()
-        && match kind.deletion {
+        && match kind.deletion() {
             Deletion::Immediate => true,
             Deletion::Graceful => {
                 meta::int(object, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0) == 0
@@ -132,7 +132,7 @@ pub(crate) fn is_finished(kind: &Kind, object: &Value) -> bool {
 }
 
 /// What the client can't change comes from what stands.
-fn prepare(kind: &Kind, part: Part, wanted: &mut Value, old: &Value) -> Result<(), Status> {
+fn prepare(kind: &KindRef, part: Part, wanted: &mut Value, old: &Value) -> Result<(), Status> {
     let uid = meta::uid(wanted).to_owned();
     let old_uid = meta::uid(old);
     if !uid.is_empty() && uid != old_uid {
@@ -147,9 +147,9 @@ fn prepare(kind: &Kind, part: Part, wanted: &mut Value, old: &Value) -> Result<(
     match part {
         Part::Main => {
             keep_metadata(wanted, old);
-            (kind.prepare_update)(wanted, old);
+            kind.prepare_update(wanted, old);
         }
-        Part::Status => (kind.prepare_status)(wanted, old),
+        Part::Status => kind.prepare_status(wanted, old),
         Part::Finalize => {
             let finalizers = meta::at(wanted, &["spec", "finalizers"]).cloned();
             *wanted = old.clone();
@@ -165,7 +165,7 @@ fn prepare(kind: &Kind, part: Part, wanted: &mut Value, old: &Value) -> Result<(
         }
     }
     body::stamp(wanted, kind);
-    (kind.default)(wanted);
+    kind.default(wanted);
     Ok(())
 }
 
@@ -190,17 +190,17 @@ fn keep_metadata(wanted: &mut Value, old: &Value) {
     wanted["metadata"] = metadata;
 }
 
-fn check(kind: &Kind, part: Part, wanted: &Value, old: &Value) -> Result<(), Status> {
+fn check(kind: &KindRef, part: Part, wanted: &Value, old: &Value) -> Result<(), Status> {
     let mut errors = Errors::default();
     kinds::validate_metadata_update(wanted, old, &mut errors);
     match part {
         Part::Main => {
             kinds::validate_metadata(kind, wanted, &mut errors);
-            (kind.validate)(wanted, &mut errors);
-            (kind.validate_update)(wanted, old, &mut errors);
+            kind.validate(wanted, &mut errors);
+            kind.validate_update(wanted, old, &mut errors);
         }
-        Part::Status => (kind.validate_status)(wanted, old, &mut errors),
-        Part::Finalize => (kind.validate)(wanted, &mut errors),
+        Part::Status => kind.validate_status(wanted, old, &mut errors),
+        Part::Finalize => kind.validate(wanted, &mut errors),
     }
     match errors.is_empty() {
         true => Ok(()),

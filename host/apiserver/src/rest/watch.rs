@@ -203,7 +203,7 @@ impl Stream {
 
     /// One change, as it looks through the selection.
     fn one(&mut self, change: &Event, out: &mut Vec<u8>) -> Result<(), Status> {
-        let kind = self.call.kind;
+        let kind = &self.call.kind;
         let revision = change.current.mod_revision;
         let direct = self.selection.is_everything()
             && self.call.accepted.form == Form::Object
@@ -248,7 +248,7 @@ impl Stream {
         revision: Revision,
         out: &mut Vec<u8>,
     ) -> Result<(), Status> {
-        let object = registry::decode(self.call.kind, bytes, revision)?;
+        let object = registry::decode(&self.call.kind, bytes, revision)?;
         if self.selection.matches(&object) {
             self.shaped("ADDED", object, out);
         }
@@ -265,7 +265,7 @@ impl Stream {
                 let columns = !std::mem::replace(&mut self.columns_sent, true);
                 let now = jiff::Timestamp::now();
                 print::table(
-                    self.call.kind,
+                    &self.call.kind,
                     vec![object],
                     metadata,
                     include,
@@ -284,7 +284,7 @@ impl Stream {
         }
         let object = match self.call.accepted.form {
             Form::Object => json!({
-                "kind": self.call.kind.kind, "apiVersion": self.call.kind.api_version(),
+                "kind": self.call.kind.kind(), "apiVersion": self.call.kind.api_version(),
                 "metadata": metadata,
             }),
             Form::Partial => json!({
