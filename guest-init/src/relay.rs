@@ -1,7 +1,8 @@
-//! Reads a process's streams until they end, or the process has and is quiet.
+//! Reads a process's streams until they end.
 //!
-//! A descendant may keep a stream open for ever, so the end of the process ends
-//! the reading too, once nothing has come for [`QUIET`].
+//! A descendant may keep a stream open for ever. A container's reading ends with
+//! its process, once nothing has come for [`QUIET`]; what is executed is read
+//! for as long as the host is there, as containerd does it by default.
 
 use crate::launch::Streams;
 use guest_protocol::Channel;
@@ -9,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 const QUIET: Timespec = Timespec {
     tv_sec: 0,
@@ -21,6 +23,25 @@ pub(crate) enum Flow {
     Go,
     /// Nobody wants more.
     Stop,
+}
+
+/// What ends the reading when the streams don't.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Until<'a> {
+    /// The end of this process, once it is quiet.
+    Ended(&'a OwnedFd),
+    /// This connection was shut down.
+    Shut(&'a UnixStream),
+}
+
+impl Until<'_> {
+    /// Both ways of a connection that is down always show.
+    fn poll(&self) -> PollFd<'_> {
+        match self {
+            Self::Ended(pidfd) => PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN),
+            Self::Shut(stream) => PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::empty()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -38,11 +59,11 @@ impl Source {
     }
 
     /// Gives each piece to `take`; returns when all is read.
-    pub(crate) fn run(mut self, pidfd: &OwnedFd, mut take: impl FnMut(Channel, &[u8]) -> Flow) {
+    pub(crate) fn run(mut self, until: Until<'_>, mut take: impl FnMut(Channel, &[u8]) -> Flow) {
         let mut chunk = vec![0; CHUNK];
         let mut ended = false;
         while !self.streams.is_empty() {
-            let Some(ready) = self.wait(pidfd, &mut ended) else {
+            let Some(ready) = self.wait(until, &mut ended) else {
                 return;
             };
             let mut over = Vec::new();
@@ -70,13 +91,13 @@ impl Source {
     }
 
     /// The streams with something to read; `None` when it is over.
-    fn wait(&self, pidfd: &OwnedFd, ended: &mut bool) -> Option<Vec<usize>> {
+    fn wait(&self, until: Until<'_>, ended: &mut bool) -> Option<Vec<usize>> {
         loop {
             let streams = self.streams.iter();
             let files = streams.map(|(_, file)| PollFd::new(file, PollFlags::IN));
             let mut fds: Vec<_> = files.collect();
             if !*ended {
-                fds.push(PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN));
+                fds.push(until.poll());
             }
             let count = match poll(&mut fds, ended.then_some(&QUIET)) {
                 Ok(count) => count,
@@ -88,7 +109,10 @@ impl Source {
                 .filter(|index| fds.get(*index).is_some_and(happened))
                 .collect();
             if !*ended && fds.last().is_some_and(happened) {
-                *ended = true;
+                match until {
+                    Until::Ended(_) => *ended = true,
+                    Until::Shut(_) => return None,
+                }
             }
             if !ready.is_empty() {
                 return Some(ready);

@@ -5,7 +5,7 @@ use crate::guest::{Guest, now_ns};
 use crate::launch::Streams;
 use crate::output::Record;
 use crate::process::Child;
-use crate::relay::{Flow, Source};
+use crate::relay::{Flow, Source, Until};
 use guest_protocol::{End, Phase};
 use std::fs::File;
 use std::io::Read;
@@ -19,7 +19,7 @@ pub(crate) fn supervise(guest: &Arc<Guest>, attempt: Arc<Attempt>, child: Child,
     let pump = Arc::clone(&attempt);
     crate::serve::thread("output", move || {
         let source = Source::new(streams);
-        source.run(&pump.pidfd, |channel, data| {
+        source.run(Until::Ended(&pump.pidfd), |channel, data| {
             pump.output.push(Record {
                 at_ns: now_ns(),
                 channel,

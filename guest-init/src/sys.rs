@@ -51,9 +51,13 @@ pub(crate) fn set_out1(port: impl AsFd) -> Result<(), Errno> {
     unsafe { ioctl::ioctl(port, request) }
 }
 
-/// Gives SIGPIPE its default action back, which Rust's runtime took away.
-pub(crate) fn default_sigpipe() -> Result<(), nix::Error> {
-    use nix::sys::signal::{SigHandler, Signal, signal};
-    // SAFETY: SIG_DFL runs no code of ours.
-    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(drop)
+/// Gives every signal its default action back: Rust's runtime ignores SIGPIPE,
+/// and what whoever started this program ignored, its children would ignore too.
+pub(crate) fn default_signals() {
+    use nix::libc::{SIG_DFL, SIGRTMAX, signal};
+    for number in 1..=SIGRTMAX() {
+        // SAFETY: SIG_DFL runs no code of ours; a number that can't be changed
+        // is refused.
+        unsafe { signal(number, SIG_DFL) };
+    }
 }

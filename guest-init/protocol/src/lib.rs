@@ -20,11 +20,13 @@
 //! Not here: restart policy, back-off, probes, image names. `node` decides,
 //! the guest carries out.
 
+mod capability;
 mod frame;
 mod pod;
 #[cfg(test)]
 mod tests;
 
+pub use capability::CAPABILITIES;
 pub use frame::{Channel, FrameError, HEADER_LEN, Header};
 pub use pod::{Container, Exec, FileEntry, Hook, Limits, Pod, Rlimit, SecurityContext, User};
 

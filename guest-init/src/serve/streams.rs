@@ -6,13 +6,15 @@
 //!
 //! The host half-closes by `CloseStdin`; the end of the connection means that
 //! nobody is there: what was executed is killed, what was attached runs on.
+//! Who left a process behind that holds the output gets no `Exit` until that is
+//! closed too, or goes away.
 
 use super::{opened, refused, shut};
 use crate::attempt::{Attempt, resize};
 use crate::guest::Guest;
 use crate::launch::{self, Streams};
 use crate::output::Next;
-use crate::relay::{Flow, Source};
+use crate::relay::{Flow, Source, Until};
 use crate::wire::{self, WireError};
 use guest_protocol::{Channel, End, Exec, Phase, Stream};
 use std::fs::File;
@@ -35,9 +37,9 @@ pub(super) fn exec(
     let pidfd = child.pidfd.try_clone()?;
     let started = opened(&mut stream).and_then(|()| {
         let mut writer = stream.try_clone()?;
+        let watched = stream.try_clone()?;
         super::thread("exec", move || {
-            let pidfd = child.pidfd;
-            Source::new(streams).run(&pidfd, |channel, data| {
+            Source::new(streams).run(Until::Shut(&watched), |channel, data| {
                 match wire::write(&mut writer, channel, data) {
                     Ok(()) => Flow::Go,
                     Err(_) => Flow::Stop,

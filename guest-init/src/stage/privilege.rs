@@ -6,57 +6,12 @@
 
 use crate::errors::{failed, invalid};
 use crate::stage::identity::Person;
-use guest_protocol::{Refusal, Rlimit, SecurityContext};
+use guest_protocol::{CAPABILITIES, Refusal, Rlimit, SecurityContext};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
 };
-
-/// In the order of their numbers (linux/capability.h).
-const NAMES: &[&str] = &[
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
 
 pub(crate) fn limit(rlimits: &[Rlimit]) -> Result<(), Refusal> {
     use nix::sys::resource::{Resource, setrlimit};
@@ -117,14 +72,14 @@ pub(crate) fn take_identity(person: &Person, security: &SecurityContext) -> Resu
 /// Those that this kernel does not know are left out when all are wanted.
 fn granted(security: &SecurityContext) -> Result<CapabilitySet, Refusal> {
     if security.privileged {
-        let known = (0..NAMES.len()).map(bit);
+        let known = (0..CAPABILITIES.len()).map(bit);
         return Ok(known.filter(|one| in_bounding_set(*one)).collect());
     }
     security
         .capabilities
         .iter()
         .map(|name| {
-            NAMES
+            CAPABILITIES
                 .iter()
                 .position(|known| known == name)
                 .map(bit)

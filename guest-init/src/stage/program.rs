@@ -47,7 +47,7 @@ pub(crate) fn exec(
     let file = file.map_err(|_| invalid("args: a NUL byte"))?;
     let args = c_strings("args", args)?;
     let env = c_strings("env", &env)?;
-    crate::sys::default_sigpipe().map_err(failed("SIGPIPE"))?;
+    crate::sys::default_signals();
     let unblocked = SigSet::empty();
     unblocked.thread_set_mask().map_err(failed("signal mask"))?;
     let Err(errno) = nix::unistd::execve(&file, &args, &env);

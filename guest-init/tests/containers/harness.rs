@@ -121,10 +121,15 @@ impl Guest {
         symlink(disk(), at("disks").join("busybox")).unwrap();
         let name = directory.path().file_name().unwrap();
         let cgroup = cgroup2().unwrap().join(Path::new(name));
-        std::fs::create_dir(&cgroup).unwrap();
-        // The host name of the machine that runs the test is not ours.
-        let process = Process::new("unshare")
-            .args(["--mount", "--uts", "--ipc", "--"])
+        std::fs::create_dir_all(cgroup.join("agent")).unwrap();
+        // The host name of the machine that runs the test is not ours. What the
+        // starter ignores must not be ignored by containers. In a group of its
+        // own, so that whatever it leaves behind is killed with it.
+        let script = "trap '' HUP INT QUIT; echo 0 > \"$0\" && exec \"$@\"";
+        let process = Process::new("sh")
+            .args(["-c", script])
+            .arg(cgroup.join("agent/cgroup.procs"))
+            .args(["unshare", "--mount", "--uts", "--ipc", "--"])
             .arg(env!("CARGO_BIN_EXE_guest-init"))
             .arg("--listen")
             .arg(at("socket"))
@@ -150,6 +155,7 @@ impl Guest {
             match UnixStream::connect(self.directory.path().join("socket")) {
                 Ok(stream) => {
                     stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    stream.set_write_timeout(Some(PATIENCE)).unwrap();
                     return Wire(stream);
                 }
                 Err(error) => assert!(Instant::now() < deadline, "{error}"),
@@ -231,7 +237,28 @@ impl Guest {
 
     /// Waits until guest-init itself has ended.
     pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
-        self.process.wait().unwrap()
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "guest-init does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until guest-init has no more threads than this.
+    pub(crate) fn wait_threads(&self, most: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.threads() > most {
+            assert!(Instant::now() < deadline, "{} threads", self.threads());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
+        tasks.unwrap().count()
     }
 }
 

@@ -130,6 +130,25 @@ fn what_is_executed_dies_with_its_connection() {
 }
 
 #[test]
+fn exec_lasts_until_its_output_is_closed() {
+    let Some((guest, _control)) = sleeping() else {
+        return;
+    };
+    let before = guest.threads();
+    let script = "(sleep 0.3; echo late) & echo now; exit 3";
+    let mut wire = open_exec(&guest, exec(&["sh", "-c", script]));
+    let expected = ("now\nlate\n".to_owned(), String::new(), End::Code(3));
+    assert_eq!(wire.until_exit(), expected);
+    drop(wire);
+    guest.wait_threads(before);
+    let mut wire = open_exec(&guest, exec(&["sh", "-c", "sleep 777 & echo now"]));
+    wire.until("now\n");
+    assert!(guest.threads() > before);
+    drop(wire);
+    guest.wait_threads(before);
+}
+
+#[test]
 fn attach_sees_and_writes_the_container_s_own_streams() {
     let Some(guest) = Guest::start() else { return };
     let mut control = guest.ready();
@@ -283,6 +302,7 @@ fn no_bytes_from_the_host_end_the_guest() {
         return;
     };
     let good = serde_json::to_vec(&Open::Exec(Box::new(exec(&["true"])))).unwrap();
+    let before = guest.threads();
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     for round in 0..300_u32 {
         let mut bytes = Vec::new();
@@ -302,6 +322,8 @@ fn no_bytes_from_the_host_end_the_guest() {
         let _ = wire.0.shutdown(Shutdown::Both);
     }
     assert!(control.ask(Action::Stats).is_ok());
+    // One connection too many would be closed unread.
+    guest.wait_threads(before);
     assert_eq!(
         open_exec(&guest, exec(&["echo", "alive"])).until_exit().0,
         "alive\n"

@@ -6,7 +6,8 @@ use super::etc_files::hostname;
 use super::resources::{limit, milli, request, units};
 use super::view::View;
 use guest_protocol::{
-    Container as GuestContainer, FileEntry, Hook, Limits, Rlimit, SecurityContext, User,
+    CAPABILITIES, Container as GuestContainer, FileEntry, Hook, Limits, Rlimit, SecurityContext,
+    User,
 };
 use k8s_openapi::api::core::v1::Container;
 use std::collections::BTreeMap;
@@ -218,56 +219,11 @@ const DEFAULT_CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
 ];
 
-/// All of `capabilities(7)`, Linux 6.12.
-const ALL_CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
-
 /// The default set, or all or none by `ALL`, with `drop` and then `add`.
 fn capabilities(container: &Container, privileged: bool) -> Vec<String> {
     let owned = |list: &[&str]| -> Vec<String> { list.iter().map(|&c| c.to_owned()).collect() };
     if privileged {
-        return owned(&ALL_CAPABILITIES);
+        return owned(&CAPABILITIES);
     }
     let asked = security(container, |s| s.capabilities.clone()).unwrap_or_default();
     let full = |name: &String| {
@@ -282,7 +238,7 @@ fn capabilities(container: &Container, privileged: bool) -> Vec<String> {
     let drop: Vec<String> = asked.drop.iter().flatten().map(full).collect();
     let has_all = |list: &[String]| list.iter().any(|c| c == "CAP_ALL");
     let mut set = if has_all(&add) {
-        owned(&ALL_CAPABILITIES)
+        owned(&CAPABILITIES)
     } else if has_all(&drop) {
         Vec::new()
     } else {
@@ -290,7 +246,7 @@ fn capabilities(container: &Container, privileged: bool) -> Vec<String> {
     };
     set.retain(|c| !drop.contains(c));
     for name in add {
-        if ALL_CAPABILITIES.contains(&name.as_str()) && !set.contains(&name) {
+        if CAPABILITIES.contains(&name.as_str()) && !set.contains(&name) {
             set.push(name);
         }
     }
