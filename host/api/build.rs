@@ -3,7 +3,13 @@
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
+use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::networking::v1 as networking;
+use k8s_openapi::api::node::v1 as node;
 use k8s_openapi::api::policy::v1 as policy;
+use k8s_openapi::api::rbac::v1 as rbac;
+use k8s_openapi::api::scheduling::v1 as scheduling;
+use k8s_openapi::api::storage::v1 as storage;
 use k8s_openapi::api::{coordination::v1 as coordination, core::v1 as core, events::v1 as events};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use k8s_openapi::schemars::SchemaGenerator;
@@ -27,8 +33,26 @@ fn main() -> Result<(), Error> {
         core::Secret,
         core::ServiceAccount,
         coordination::Lease,
+        discovery::EndpointSlice,
         events::Event,
+        networking::Ingress,
+        networking::IngressClass,
+        networking::IPAddress,
+        networking::NetworkPolicy,
+        networking::ServiceCIDR,
+        node::RuntimeClass,
         policy::Eviction,
+        rbac::ClusterRole,
+        rbac::ClusterRoleBinding,
+        rbac::Role,
+        rbac::RoleBinding,
+        scheduling::PriorityClass,
+        storage::CSIDriver,
+        storage::CSINode,
+        storage::CSIStorageCapacity,
+        storage::StorageClass,
+        storage::VolumeAttachment,
+        storage::VolumeAttributesClass,
         meta::DeleteOptions,
         meta::Status,
     ];

@@ -43,10 +43,12 @@ impl fmt::Display for Path {
 pub enum Fault {
     Required,
     Invalid(Value),
+    /// Invalid, and the value is better not shown.
+    InvalidUnshown,
     NotSupported(Value),
     Forbidden,
     TooLong,
-    TooMany,
+    TooMany(usize),
     Duplicate(Value),
     NotFound(Value),
 }
@@ -56,11 +58,11 @@ impl Fault {
     pub fn reason(&self) -> &'static str {
         match self {
             Fault::Required => "FieldValueRequired",
-            Fault::Invalid(_) => "FieldValueInvalid",
+            Fault::Invalid(_) | Fault::InvalidUnshown => "FieldValueInvalid",
             Fault::NotSupported(_) => "FieldValueNotSupported",
             Fault::Forbidden => "FieldValueForbidden",
             Fault::TooLong => "FieldValueTooLong",
-            Fault::TooMany => "FieldValueTooMany",
+            Fault::TooMany(_) => "FieldValueTooMany",
             Fault::Duplicate(_) => "FieldValueDuplicate",
             Fault::NotFound(_) => "FieldValueNotFound",
         }
@@ -80,10 +82,11 @@ impl FieldError {
         let head = match &self.fault {
             Fault::Required => "Required value".to_owned(),
             Fault::Invalid(v) => format!("Invalid value: {}", shown(v)),
+            Fault::InvalidUnshown => "Invalid value".to_owned(),
             Fault::NotSupported(v) => format!("Unsupported value: {}", shown(v)),
             Fault::Forbidden => "Forbidden".to_owned(),
             Fault::TooLong => "Too long".to_owned(),
-            Fault::TooMany => "Too many".to_owned(),
+            Fault::TooMany(n) => format!("Too many: {n}"),
             Fault::Duplicate(v) => format!("Duplicate value: {}", shown(v)),
             Fault::NotFound(v) => format!("Not found: {}", shown(v)),
         };
@@ -130,6 +133,31 @@ impl Errors {
 
     pub fn invalid(&mut self, path: &Path, value: impl Into<Value>, detail: impl Into<String>) {
         self.push(path, Fault::Invalid(value.into()), detail);
+    }
+
+    /// As `invalid`, without the value.
+    pub fn invalid_unshown(&mut self, path: &Path, detail: impl Into<String>) {
+        self.push(path, Fault::InvalidUnshown, detail);
+    }
+
+    pub fn too_many(&mut self, path: &Path, found: usize, max: usize) {
+        let detail = format!("must have at most {max} items");
+        self.push(path, Fault::TooMany(found), detail);
+    }
+
+    /// The number at `key` of `object`, if it is there, must not be negative.
+    pub fn nonnegative(&mut self, object: &Value, key: &str, path: &Path) {
+        if let Some(n) = object.get(key).and_then(Value::as_i64).filter(|n| *n < 0) {
+            self.invalid(&path.child(key), n, "must be greater than or equal to 0");
+        }
+    }
+
+    /// What stands at `key` may not differ between `new` and `old`.
+    pub fn immutable(&mut self, new: &Value, old: &Value, key: &str, path: &Path) {
+        if new.get(key) != old.get(key) {
+            let shown = new.get(key).cloned().unwrap_or_default();
+            self.invalid(&path.child(key), shown, "field is immutable");
+        }
     }
 
     pub fn forbidden(&mut self, path: &Path, detail: impl Into<String>) {

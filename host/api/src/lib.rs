@@ -9,6 +9,7 @@ pub mod decode;
 pub mod facts;
 pub mod field;
 pub mod kinds;
+pub mod label_selector;
 pub mod meta;
 pub mod names;
 pub mod openapi;

@@ -56,6 +56,43 @@ pub fn dns_subdomain(s: &str) -> Vec<String> {
     wrong
 }
 
+const DNS1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
+
+/// A DNS label that begins with a letter.
+pub fn dns1035_label(s: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if s.len() > LABEL_MAX {
+        wrong.push(too_long(LABEL_MAX));
+    }
+    if !is_label(s) || !s.starts_with(|c: char| c.is_ascii_lowercase()) {
+        wrong.push(DNS1035.to_owned());
+    }
+    wrong
+}
+
+/// `*.` and a DNS subdomain.
+pub fn wildcard_subdomain(s: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if s.len() > SUBDOMAIN_MAX {
+        wrong.push(too_long(SUBDOMAIN_MAX));
+    }
+    if !s
+        .strip_prefix("*.")
+        .is_some_and(|d| d.split('.').all(is_label))
+    {
+        wrong.push("a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')".to_owned());
+    }
+    wrong
+}
+
+/// `5%`.
+pub fn percent(s: &str) -> Vec<String> {
+    match s.strip_suffix('%') {
+        Some(n) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => Vec::new(),
+        _ => vec!["a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')".to_owned()],
+    }
+}
+
 /// A name that is one segment of a path, and nothing more is asked of it.
 pub fn path_segment(s: &str) -> Vec<String> {
     let mut wrong = Vec::new();

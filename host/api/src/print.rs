@@ -27,6 +27,14 @@ pub const fn text(name: &'static str, priority: u8, description: &'static str) -
     }
 }
 
+/// A column of whole numbers.
+pub const fn int(name: &'static str, priority: u8, description: &'static str) -> Column {
+    Column {
+        kind: "integer",
+        ..text(name, priority, description)
+    }
+}
+
 pub const AGE: Column = text("Age", 0, "Time since the object was created.");
 pub const NAME: Column = text("Name", 0, "The object's name, unique in its namespace.");
 

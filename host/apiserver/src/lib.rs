@@ -16,6 +16,7 @@ mod authz;
 mod config;
 mod discovery;
 mod documents;
+mod initial;
 mod kinds;
 mod listen;
 mod local;

@@ -13,7 +13,7 @@ use crate::proxy::Streams;
 use crate::rest::create::ensure;
 use crate::server::Server;
 use crate::user::MASTERS;
-use crate::{listen, tls};
+use crate::{initial, listen, tls};
 use api::kinds;
 use serde_json::json;
 use std::io;
@@ -103,6 +103,7 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
         documents: Documents::default(),
     });
     make_namespaces(&server).await?;
+    initial::make(&server).await?;
     let acceptor = TlsAcceptor::from(Arc::new(tls::server(&pki.ca, &credential)?));
     let (shutdown, seen) = watch::channel(false);
     let mut tasks = JoinSet::new();

@@ -242,6 +242,13 @@ impl KindRef {
         }
     }
 
+    pub fn validate_create(&self, object: &Value, errors: &mut Errors) {
+        match self {
+            KindRef::Row(k) => (k.validate_create)(object, errors),
+            KindRef::Custom(_) => {}
+        }
+    }
+
     pub fn validate_update(&self, new: &Value, old: &Value, errors: &mut Errors) {
         match self {
             KindRef::Row(k) => (k.validate_update)(new, old, errors),

@@ -4,20 +4,29 @@
 //! A row holds functions over `serde_json::Value` in the kind's own version.
 //! They decide and never act: time is an argument, nothing is stored here.
 
+mod addresses;
 mod configmap;
+mod discovery;
+mod domains;
 mod event;
 mod kind_ref;
 mod lease;
 mod namespace;
+mod networking;
 mod node;
+mod node_k8s_io;
 mod pod;
 mod pod_defaults;
 mod pod_print;
 mod pod_update;
 mod pod_validate;
 mod pod_volumes;
+mod rbac;
+mod scheduling;
 mod secret;
 mod serviceaccount;
+mod storage;
+mod strategy;
 
 use crate::field::{Errors, Path};
 use crate::names;
@@ -122,6 +131,8 @@ pub struct Kind {
     pub cells: fn(&Value, Timestamp) -> Cells,
     pub default: Default,
     pub validate: Validate,
+    /// What holds for new objects only.
+    pub validate_create: Validate,
     pub validate_update: ValidateUpdate,
     pub validate_status: ValidateUpdate,
     /// Before validation of a new object: drops what a client may not set.
@@ -172,6 +183,7 @@ impl Kind {
         cells: crate::print::name_age,
         default: nothing,
         validate: valid,
+        validate_create: valid,
         validate_update: valid_update,
         validate_status: valid_update,
         prepare_create: nothing,
@@ -218,7 +230,25 @@ pub static KINDS: &[&Kind] = &[
     &secret::KIND,
     &serviceaccount::KIND,
     &lease::KIND,
+    &discovery::ENDPOINT_SLICE,
     &event::EVENTS,
+    &networking::INGRESS,
+    &networking::INGRESS_CLASS,
+    &networking::IP_ADDRESS,
+    &networking::NETWORK_POLICY,
+    &networking::SERVICE_CIDR,
+    &node_k8s_io::RUNTIME_CLASS,
+    &rbac::CLUSTER_ROLE_BINDING,
+    &rbac::CLUSTER_ROLE,
+    &rbac::ROLE_BINDING,
+    &rbac::ROLE,
+    &scheduling::PRIORITY_CLASS,
+    &storage::CSI_DRIVER,
+    &storage::CSI_NODE,
+    &storage::CSI_STORAGE_CAPACITY,
+    &storage::STORAGE_CLASS,
+    &storage::VOLUME_ATTACHMENT,
+    &storage::VOLUME_ATTRIBUTES_CLASS,
 ];
 
 /// The row that answers a path.
@@ -348,5 +378,17 @@ pub fn validate_metadata_update(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
+/// Objects that are there from the start, of kinds without namespaces.
+pub fn initial_objects() -> Vec<(KindRef, Value)> {
+    let mut out = Vec::new();
+    let mut add = |kind: &'static Kind, objects: Vec<Value>| {
+        out.extend(objects.into_iter().map(|o| (KindRef::Row(kind), o)));
+    };
+    add(&scheduling::PRIORITY_CLASS, scheduling::system_classes());
+    out
+}
+
+#[cfg(test)]
+mod group_tests;
 #[cfg(test)]
 mod tests;

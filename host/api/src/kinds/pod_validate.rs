@@ -84,11 +84,11 @@ fn validate_policies(spec: &Value, path: &Path, errors: &mut Errors) {
         errors.invalid(&at, n, "must be between 1 and 2147483647, inclusive");
     }
     for (i, toleration) in meta::list(spec, &["tolerations"]).iter().enumerate() {
-        validate_toleration(toleration, &path.child("tolerations").index(i), errors);
+        self::toleration(toleration, &path.child("tolerations").index(i), errors);
     }
 }
 
-fn validate_toleration(toleration: &Value, at: &Path, errors: &mut Errors) {
+pub(super) fn toleration(toleration: &Value, at: &Path, errors: &mut Errors) {
     let field = |key| meta::text(toleration, &[key]);
     let key = field("key");
     if !key.is_empty() {

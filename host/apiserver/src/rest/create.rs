@@ -113,6 +113,7 @@ fn check(kind: &KindRef, object: &Value) -> Result<(), Status> {
     let mut errors = Errors::default();
     kinds::validate_metadata(kind, object, &mut errors);
     kind.validate(object, &mut errors);
+    kind.validate_create(object, &mut errors);
     if errors.is_empty() {
         return Ok(());
     }

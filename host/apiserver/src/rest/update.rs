@@ -144,6 +144,8 @@ fn prepare(kind: &KindRef, part: Part, wanted: &mut Value, old: &Value) -> Resul
             ),
         ));
     }
+    // A change is judged, and a generation counted, after defaults.
+    kind.default(wanted);
     match part {
         Part::Main => {
             keep_metadata(wanted, old);
