@@ -94,6 +94,23 @@ pub fn of(name: &str) -> Option<&'static Type> {
     table().get(name)
 }
 
+/// The facts of a top-level type by what its objects call themselves.
+pub fn of_kind(api_version: &str, kind: &str) -> Option<&'static Type> {
+    type ByVersion = HashMap<String, HashMap<&'static str, &'static Type>>;
+    static BY_KIND: OnceLock<ByVersion> = OnceLock::new();
+    let table = BY_KIND.get_or_init(|| {
+        let mut table = ByVersion::new();
+        for t in all() {
+            if let Some((group, version, kind)) = t.gvk {
+                let version = crate::kinds::api_version(group, version);
+                table.entry(version).or_default().insert(kind, t);
+            }
+        }
+        table
+    });
+    table.get(api_version)?.get(kind).copied()
+}
+
 /// All types, in no order.
 pub fn all() -> impl Iterator<Item = &'static Type> {
     table().values()
