@@ -14,6 +14,7 @@ pub mod meta;
 pub mod names;
 pub mod openapi;
 pub mod patch;
+pub mod pick;
 pub mod print;
 pub mod protobuf;
 pub mod quantity;

@@ -1,6 +1,7 @@
 //! Label and field selectors: their text forms, and whether an object matches.
 
 use crate::names;
+use crate::pick::Paths;
 use serde_json::Value;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,13 @@ impl LabelSelector {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What of an object has to be known to match it.
+    pub fn paths(&self, paths: &mut Paths) {
+        if !self.is_empty() {
+            paths.add(&["metadata", "labels"]);
+        }
     }
 }
 
@@ -322,6 +330,14 @@ impl FieldSelector {
             .iter()
             .find(|t| t.equal && t.path == path)
             .map(|t| t.value.as_str())
+    }
+
+    /// What of an object has to be known to match it.
+    pub fn paths(&self, paths: &mut Paths) {
+        for term in &self.0 {
+            let path: Vec<&str> = term.path.split('.').collect();
+            paths.add(&path);
+        }
     }
 
     pub fn matches(&self, object: &Value) -> bool {
