@@ -1,103 +1,23 @@
-//! Answers: what the client accepts, and how a value becomes its body.
+//! Answers: how a value becomes the body that the client accepts.
 
-use api::print::Include;
+pub(crate) use crate::negotiate::{Accepted, Form, Media, accepted};
+use api::protobuf::{self, ProtobufError};
 use api::status::Status;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use futures_util::stream;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
 use reconcile::Body;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
-const JSON: &str = "application/json";
 /// Bodies from this size on are compressed for clients that accept it
 /// (upstream's threshold).
 const GZIP_FROM: usize = 128 * 1024;
-
-/// The shape in which the client wants its objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    Object,
-    Table(Include),
-    Partial,
-}
-
-/// What the request says of its answer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Accepted {
-    pub(crate) form: Form,
-    pub(crate) pretty: bool,
-    pub(crate) gzip: bool,
-}
-
-impl Accepted {
-    pub(crate) fn json() -> Accepted {
-        Accepted {
-            form: Form::Object,
-            pretty: false,
-            gzip: false,
-        }
-    }
-}
-
-/// Reads `Accept`: the first entry that can be served wins.
-pub(crate) fn accepted(
-    headers: &HeaderMap,
-    query: &crate::query::Query,
-) -> Result<Accepted, Status> {
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or("*/*");
-    let include = match query.text("includeObject") {
-        "None" => Include::None,
-        "Object" => Include::Object,
-        _ => Include::Metadata,
-    };
-    let gzip = headers
-        .get(header::ACCEPT_ENCODING)
-        .and_then(|v| v.to_str().ok())
-        .is_some_and(|v| v.split(',').any(|e| e.trim().starts_with("gzip")));
-    let browser = headers
-        .get(header::USER_AGENT)
-        .and_then(|v| v.to_str().ok())
-        .is_some_and(|a| a.starts_with("curl") || a.starts_with("Mozilla"));
-    let pretty = match query.get("pretty") {
-        Some(_) => query.flag("pretty"),
-        None => browser,
-    };
-    let form = accept
-        .split(',')
-        .find_map(|entry| entry_form(entry, include))
-        .ok_or_else(|| Status::not_acceptable(&[JSON]))?;
-    Ok(Accepted { form, pretty, gzip })
-}
-
-fn entry_form(entry: &str, include: Include) -> Option<Form> {
-    let mut words = entry.split(';').map(str::trim);
-    if !matches!(words.next()?, JSON | "*/*" | "application/*" | "") {
-        return None;
-    }
-    let parameter = |key: &str| {
-        entry
-            .split(';')
-            .filter_map(|w| w.trim().split_once('='))
-            .find(|(k, _)| *k == key)
-            .map(|(_, v)| v)
-    };
-    match (parameter("as"), parameter("g"), parameter("v")) {
-        (None, ..) => Some(Form::Object),
-        (Some("Table"), Some("meta.k8s.io"), Some("v1" | "v1beta1")) => Some(Form::Table(include)),
-        (
-            Some("PartialObjectMetadata" | "PartialObjectMetadataList"),
-            Some("meta.k8s.io"),
-            Some("v1" | "v1beta1"),
-        ) => Some(Form::Partial),
-        _ => None,
-    }
-}
 
 pub(crate) fn body(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into())
@@ -105,36 +25,140 @@ pub(crate) fn body(bytes: impl Into<Bytes>) -> Body {
         .boxed_unsync()
 }
 
-/// A body of bytes that are JSON already.
-pub(crate) fn json_bytes(code: u16, bytes: Vec<u8>, accepted: Accepted) -> Response<Body> {
-    let compress = accepted.gzip && bytes.len() >= GZIP_FROM;
-    let bytes = if compress { gzip(&bytes) } else { bytes };
-    let mut response = Response::new(body(bytes));
+fn headers(code: u16, content_type: &'static str, bytes: Body) -> Response<Body> {
+    let mut response = Response::new(bytes);
     *response.status_mut() =
         StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(
         header::CACHE_CONTROL,
         HeaderValue::from_static("no-cache, private"),
     );
+    response
+}
+
+fn gzipped(response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+}
+
+/// A body of bytes that are in the accepted media type already.
+pub(crate) fn bytes(
+    code: u16,
+    content_type: &'static str,
+    bytes: Vec<u8>,
+    accepted: Accepted,
+) -> Response<Body> {
+    let compress = accepted.gzip && bytes.len() >= GZIP_FROM;
+    let bytes = if compress { gzip(&bytes) } else { bytes };
+    let mut response = headers(code, content_type, body(bytes));
     if compress {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        gzipped(&mut response);
     }
     response
 }
 
+/// A body of bytes that are JSON already.
+pub(crate) fn json_bytes(code: u16, text: Vec<u8>, accepted: Accepted) -> Response<Body> {
+    bytes(code, Media::Json.content_type(), text, accepted)
+}
+
+/// A large body, made of `chunks` as the connection takes them; `size` is what
+/// they will about be together.
+pub(crate) fn chunked(
+    content_type: &'static str,
+    chunks: impl Iterator<Item = Bytes> + Send + 'static,
+    size: usize,
+    accepted: Accepted,
+) -> Response<Body> {
+    let compress = accepted.gzip && size >= GZIP_FROM;
+    let whole = |bytes| Ok(Frame::data(bytes));
+    if !compress {
+        let stream = StreamBody::new(stream::iter(chunks.map(whole)));
+        return headers(200, content_type, stream.boxed_unsync());
+    }
+    let stream = StreamBody::new(stream::iter(Gzipped::new(chunks).map(whole)));
+    let mut response = headers(200, content_type, stream.boxed_unsync());
+    gzipped(&mut response);
+    response
+}
+
+/// Chunks of bytes, compressed as one stream.
+struct Gzipped<I> {
+    chunks: I,
+    encoder: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl<I> Gzipped<I> {
+    fn new(chunks: I) -> Gzipped<I> {
+        Gzipped {
+            chunks,
+            encoder: Some(GzEncoder::new(Vec::new(), Compression::fast())),
+        }
+    }
+}
+
+impl<I: Iterator<Item = Bytes>> Iterator for Gzipped<I> {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        /// Compressed bytes that are worth a frame.
+        const FRAME: usize = 16 * 1024;
+        let encoder = self.encoder.as_mut()?;
+        for chunk in self.chunks.by_ref() {
+            // Writing into memory can't fail.
+            let _ = encoder.write_all(&chunk);
+            if encoder.get_ref().len() >= FRAME {
+                return Some(std::mem::take(encoder.get_mut()).into());
+            }
+        }
+        let rest = self.encoder.take()?.finish().unwrap_or_default();
+        (!rest.is_empty()).then(|| rest.into())
+    }
+}
+
+/// A value in the accepted media type; as JSON where it has no other form.
 pub(crate) fn json(code: u16, value: &Value, accepted: Accepted) -> Response<Body> {
+    match accepted.media {
+        Media::Json => {}
+        Media::Yaml => {
+            let text = serde_yaml::to_string(&sorted(value)).unwrap_or_default();
+            let content_type = Media::Yaml.content_type();
+            return bytes(code, content_type, text.into_bytes(), accepted);
+        }
+        Media::Protobuf => match protobuf::encode(value) {
+            Ok(encoded) => {
+                let content_type = Media::Protobuf.content_type();
+                return bytes(code, content_type, encoded, accepted);
+            }
+            Err(ProtobufError::UnknownType) => {}
+            Err(e) => log::warn!("a {} has no protobuf form: {e}", value["kind"]),
+        },
+    }
     let text = if accepted.pretty {
         serde_json::to_vec_pretty(value)
     } else {
         serde_json::to_vec(value)
     };
     // A `Value` has string keys and finite numbers: it always serializes.
-    let mut bytes = text.unwrap_or_default();
-    bytes.push(b'\n');
-    json_bytes(code, bytes, accepted)
+    let mut text = text.unwrap_or_default();
+    text.push(b'\n');
+    json_bytes(code, text, accepted)
+}
+
+/// Members by name, as Go's YAML has them.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let ordered: BTreeMap<_, _> = members.iter().collect();
+            let copied = ordered.into_iter().map(|(k, v)| (k.clone(), sorted(v)));
+            Value::Object(copied.collect())
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
 }
 
 pub(crate) fn status(status: &Status, accepted: Accepted) -> Response<Body> {

@@ -98,6 +98,7 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
         store: open_store(&config).await?,
         authenticator: Authenticator::new(&config.tokens),
         streams: Arc::new(streams(&pki)?),
+        frames: Arc::default(),
         metrics: Metrics::default(),
         kinds: Arc::default(),
         documents: Documents::default(),

@@ -4,8 +4,10 @@
 use crate::authn::Authenticator;
 use crate::authz::authorize;
 use crate::documents::Documents;
+use crate::frames::Frames;
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
+use crate::negotiate::Offer;
 use crate::proxy::Streams;
 use crate::query::Query;
 use crate::respond::{self, Accepted};
@@ -37,6 +39,7 @@ pub struct Server {
     pub(crate) store: Store,
     pub(crate) authenticator: Authenticator,
     pub(crate) streams: Arc<Streams>,
+    pub(crate) frames: Arc<Frames>,
     pub(crate) metrics: Metrics,
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) documents: Documents,
@@ -70,8 +73,8 @@ impl Server {
     pub(crate) async fn handle(self: &Arc<Self>, arrived: Arrived) -> Response<Body> {
         let started = Instant::now();
         let query = Query::parse(arrived.request.uri().query().unwrap_or_default());
-        let accepted =
-            respond::accepted(arrived.request.headers(), &query).unwrap_or(Accepted::json());
+        let accepted = respond::accepted(arrived.request.headers(), &query, Offer::DOCUMENT)
+            .unwrap_or(Accepted::json());
         let head_only = arrived.request.method() == Method::HEAD;
         let mut labels = ("other", "");
         let outcome = self.dispatch(arrived, query, &mut labels).await;
@@ -128,11 +131,12 @@ impl Server {
                     .resolve(&found.group, &found.version, &found.resource)
                     .ok_or_else(Status::no_such_path)?;
                 *labels = (found.verb, kind.label());
-                let accepted = respond::accepted(&parts.headers, &query)?;
+                let accepted = respond::accepted(&parts.headers, &query, offer(&kind, &found))?;
                 let long = is_long(&found);
                 let call = Call {
                     store: self.store.clone(),
                     streams: self.streams.clone(),
+                    frames: self.frames.clone(),
                     kind,
                     route: found,
                     method: parts.method,
@@ -184,7 +188,8 @@ impl Server {
             .unwrap_or_default();
         let table = self.kinds.table();
         let aggregated = discovery::wants_aggregated(accept);
-        let mut accepted = respond::accepted(&parts.headers, query).unwrap_or(Accepted::json());
+        let mut accepted =
+            respond::accepted(&parts.headers, query, Offer::DOCUMENT).unwrap_or(Accepted::json());
         accepted.form = respond::Form::Object;
         let json = |value: Value| Ok(respond::json(200, &value, accepted));
         match words.as_slice() {
@@ -238,6 +243,15 @@ impl Server {
             Ok(_) => Ok(respond::text(200, "ok")),
             Err(e) => Ok(respond::text(500, format!("[-]store failed: {e}\n"))),
         }
+    }
+}
+
+/// In which forms an endpoint answers.
+fn offer(kind: &api::kinds::KindRef, route: &ResourceRoute) -> Offer {
+    Offer {
+        protobuf: api::protobuf::serves(kind.type_name()),
+        transforms: true,
+        watch: route.verb == "watch",
     }
 }
 

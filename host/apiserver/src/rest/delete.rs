@@ -238,7 +238,8 @@ pub(crate) async fn collection(call: Call) -> Answer {
     let options = options(&call)?;
     let found = list::select(&call)?;
     let mut items = Vec::new();
-    for object in found {
+    for kv in found {
+        let object = registry::decode(&call.kind, &kv.value, kv.mod_revision)?;
         let (namespace, name) = (meta::namespace(&object), meta::name(&object));
         let outcome = delete_object(&call.store, &call.kind, namespace, name, &options, call.now);
         match outcome.await {

@@ -12,7 +12,7 @@ pub(crate) mod watch;
 
 use crate::query::Query;
 use crate::registry;
-use crate::respond::{self, Accepted, Form};
+use crate::respond::{self, Accepted, Form, Media};
 use crate::route::ResourceRoute;
 use crate::user::User;
 use api::kinds::{KindRef, Subresource};
@@ -31,6 +31,7 @@ use store::Store;
 pub(crate) struct Call {
     pub(crate) store: Store,
     pub(crate) streams: Arc<crate::proxy::Streams>,
+    pub(crate) frames: Arc<crate::frames::Frames>,
     pub(crate) kind: KindRef,
     pub(crate) route: ResourceRoute,
     pub(crate) method: Method,
@@ -91,7 +92,7 @@ impl Call {
         }
         match self.route.verb {
             "get" => get(self),
-            "list" => list::list(self),
+            "list" => list::list(self).await,
             "watch" => watch::watch(self),
             "create" if self.route.name.is_empty() => create::create(self).await,
             "update" if !self.route.name.is_empty() => {
@@ -139,12 +140,10 @@ impl Call {
 }
 
 fn get(call: Call) -> Answer {
+    list::not_yet_there(&call, call.query.text("resourceVersion"))?;
     let current = call.current()?;
-    list::check_version(&call, call.query.text("resourceVersion"))?;
-    if call.accepted.form == Form::Object
-        && !call.accepted.pretty
-        && registry::is_direct(&call.kind)
-    {
+    let whole = (call.accepted.form, call.accepted.media) == (Form::Object, Media::Json);
+    if whole && !call.accepted.pretty && registry::is_direct(&call.kind) {
         let mut out = Vec::with_capacity(current.bytes.len() + 64);
         registry::splice(&mut out, &current.bytes, current.revision);
         out.push(b'\n');

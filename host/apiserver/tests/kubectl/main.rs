@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod fuzz;
+mod lists;
 mod refusals;
 mod session;
 mod sockets;

@@ -34,6 +34,18 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> (StatusCode, Value) {
+        let (code, _, bytes) = self.raw(method, path, headers, body);
+        (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    /// The answer as it stands, with its content type.
+    pub(crate) fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> (StatusCode, String, Bytes) {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -42,21 +54,33 @@ impl Client {
         self.session.runtime().block_on(async {
             let response = self.transport.send(request).await.unwrap();
             let code = response.status();
+            let content_type = &response.headers()["content-type"];
+            let content_type = content_type.to_str().unwrap().to_owned();
             let bytes = response.into_body().collect().await.unwrap().to_bytes();
-            (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+            (code, content_type, bytes)
         })
     }
 
-    fn get(&self, path: &str) -> (StatusCode, Value) {
+    /// Gives up all history before now.
+    pub(crate) fn compact(&self) {
+        let store = self.session.running().server().store().clone();
+        let newest = store.revision();
+        self.session
+            .runtime()
+            .block_on(store.compact(newest))
+            .unwrap();
+    }
+
+    pub(crate) fn get(&self, path: &str) -> (StatusCode, Value) {
         self.send(Method::GET, path, &[], b"")
     }
 
-    fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         self.send(Method::POST, path, &[], body.to_string().as_bytes())
     }
 
     /// The lines of a watch, until `count` of them are there.
-    fn watch(&self, path: &str, count: usize) -> Vec<Value> {
+    pub(crate) fn watch(&self, path: &str, count: usize) -> Vec<Value> {
         let request = Request::get(path).body(Bytes::new()).unwrap();
         self.session.runtime().block_on(async {
             let mut body = self.transport.send(request).await.unwrap().into_body();
@@ -80,9 +104,9 @@ impl Client {
     }
 }
 
-const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub(crate) const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
-fn map(name: &str) -> Value {
+pub(crate) fn map(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"n": name}}})
 }
 

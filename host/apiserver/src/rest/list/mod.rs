@@ -1,0 +1,103 @@
+//! List: selectors, pages, resourceVersion rules, forms.
+
+mod body;
+mod options;
+mod page;
+mod select;
+mod token;
+
+pub(crate) use options::{not_yet_there, validate, version};
+pub(crate) use select::{Selection, range_of};
+
+use super::{Answer, Call};
+use crate::registry::{self, store_status};
+use crate::respond::{self, Form, Media};
+use api::print;
+use api::status::Status;
+use http::Response;
+use page::{Page, Read};
+use reconcile::Body;
+use serde_json::{Value, json};
+use store::Range;
+
+/// Everything that the request selects, now.
+pub(crate) fn select(call: &Call) -> Result<Vec<store::KeyValue>, Status> {
+    let selection = Selection::of(call)?;
+    let (start, end) = range_of(call);
+    let range = Range {
+        start,
+        end,
+        ..Range::default()
+    };
+    let found = call.store.range(&range).map_err(store_status)?;
+    let mut selected = Vec::new();
+    for kv in found.items {
+        if selection.matches_stored(&call.kind, &kv)? {
+            selected.push(kv);
+        }
+    }
+    Ok(selected)
+}
+
+pub(crate) async fn list(call: Call) -> Answer {
+    let options = options::list_options(&call)?;
+    let selection = Selection::of(&call)?;
+    let page = match page::read(&call, &selection, &options)? {
+        Read::Page(page) => page,
+        Read::Expired(token) => return Ok(expired(&call, token)),
+    };
+    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    if let Some(next) = &page.next {
+        metadata["continue"] = next.as_str().into();
+    }
+    if let Some(remaining) = page.remaining {
+        metadata["remainingItemCount"] = remaining.into();
+    }
+    let accepted = call.accepted;
+    match (accepted.form, accepted.media) {
+        (Form::Object, Media::Json) if !accepted.pretty && registry::is_direct(&call.kind) => {
+            Ok(body::concatenated(&call, page, &metadata))
+        }
+        (Form::Object, Media::Protobuf) => body::protobuf(&call, page, &metadata).await,
+        _ => {
+            let value = value(&call, page, metadata).await?;
+            Ok(respond::json(200, &value, accepted))
+        }
+    }
+}
+
+/// As `apiserver/pkg/storage/etcd3/errors.go` says it.
+fn expired(call: &Call, token: String) -> Response<Body> {
+    let status = Status::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+    );
+    let mut value = status.to_value();
+    value["metadata"]["continue"] = token.into();
+    respond::json(status.code, &value, call.accepted)
+}
+
+/// The list as one value, in the form that was asked for.
+async fn value(call: &Call, page: Page, metadata: Value) -> Result<Value, Status> {
+    let mut objects = Vec::with_capacity(page.items.len());
+    for (i, kv) in page.items.iter().enumerate() {
+        body::give_way(i).await;
+        let object = registry::decode(&call.kind, &kv.value, kv.mod_revision)?;
+        objects.push(match call.accepted.form {
+            Form::Object | Form::Table(_) => object,
+            Form::Partial => print::partial(&object),
+        });
+    }
+    Ok(match call.accepted.form {
+        Form::Object => json!({
+            "kind": call.kind.list_kind(), "apiVersion": call.kind.api_version(),
+            "metadata": metadata, "items": objects,
+        }),
+        Form::Partial => json!({
+            "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+            "metadata": metadata, "items": objects,
+        }),
+        Form::Table(include) => {
+            print::table(&call.kind, objects, metadata, include, true, call.now)
+        }
+    })
+}
