@@ -22,6 +22,7 @@ mod kinds;
 mod listen;
 mod local;
 mod metrics;
+mod mirror;
 mod negotiate;
 mod pki;
 mod proxy;

@@ -5,6 +5,7 @@
 //! with the controllers; it installs no signal handler and no logger.
 
 use crate::authn::Authenticator;
+use crate::authz::{Authorizer, bootstrap};
 use crate::config::Config;
 use crate::documents::Documents;
 use crate::metrics::Metrics;
@@ -94,8 +95,10 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
         names: &names,
     })?;
     let kubeconfig = settle_clients(&pki, &config, &advertised)?;
+    let store = open_store(&config).await?;
     let server = Arc::new(Server {
-        store: open_store(&config).await?,
+        authorizer: Arc::new(Authorizer::new(&store)),
+        store,
         authenticator: Authenticator::new(&config.tokens),
         streams: Arc::new(streams(&pki)?),
         frames: Arc::default(),
@@ -105,6 +108,12 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
     });
     make_namespaces(&server).await?;
     initial::make(&server).await?;
+    bootstrap::reconcile(&server.store)
+        .await
+        .map_err(|e| RunError::Object {
+            name: "roles".to_owned(),
+            message: e.message,
+        })?;
     let acceptor = TlsAcceptor::from(Arc::new(tls::server(&pki.ca, &credential)?));
     let (shutdown, seen) = watch::channel(false);
     let mut tasks = JoinSet::new();

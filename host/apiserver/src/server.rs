@@ -1,8 +1,8 @@
 //! One request, from whoever brought it to its response: authenticate, route,
 //! authorize, dispatch, count.
 
-use crate::authn::Authenticator;
-use crate::authz::authorize;
+use crate::authn::{Authenticator, impersonate};
+use crate::authz::{self, Attributes, Authorizer};
 use crate::documents::Documents;
 use crate::frames::Frames;
 use crate::kinds::Kinds;
@@ -38,6 +38,7 @@ const MAX_INFLIGHT: u64 = 400;
 pub struct Server {
     pub(crate) store: Store,
     pub(crate) authenticator: Authenticator,
+    pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) streams: Arc<Streams>,
     pub(crate) frames: Arc<Frames>,
     pub(crate) metrics: Metrics,
@@ -117,9 +118,12 @@ impl Server {
                 .authenticator
                 .user(&parts.headers, certificate.as_ref())?,
         };
+        let user = impersonate::acting(&self.authorizer, user, &parts.headers)?;
         let path = parts.uri.path().to_owned();
         let route = route(&parts.method, &path, &query).ok_or_else(|| unrouted(&parts.method))?;
-        authorize(&user, &route)?;
+        let selected = authz::selected_name(&query);
+        let attributes = Attributes::of(&route, &selected);
+        self.authorizer.authorize(&user, &attributes)?;
         match route {
             Route::Other { verb, path } => {
                 labels.0 = verb;
@@ -137,6 +141,7 @@ impl Server {
                     store: self.store.clone(),
                     streams: self.streams.clone(),
                     frames: self.frames.clone(),
+                    authorizer: self.authorizer.clone(),
                     kind,
                     route: found,
                     method: parts.method,

@@ -12,10 +12,12 @@ mod namespace_defaults;
 mod node_life;
 mod pod_gc;
 mod recorder;
+mod role_aggregation;
 mod scheduler;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use reconcile::resource::core;
 use reconcile::{Client, Reflector};
 use std::future::Future;
@@ -45,16 +47,34 @@ impl Config {
     }
 }
 
-/// Runs all controllers until `shutdown` resolves. What was under way then may
-/// be half done; every plan starts from what is there.
-pub async fn run(client: Client, config: Config, shutdown: impl Future<Output = ()>) {
-    tokio::select! {
-        () = shutdown => {}
-        () = Box::pin(run_all(client, config)) => {}
+/// As whom the controllers speak to the API.
+#[derive(Clone)]
+pub struct Clients {
+    pub controllers: Client,
+    pub scheduler: Client,
+}
+
+impl From<Client> for Clients {
+    /// One user for everything.
+    fn from(client: Client) -> Clients {
+        Clients {
+            controllers: client.clone(),
+            scheduler: client,
+        }
     }
 }
 
-async fn run_all(client: Client, config: Config) {
+/// Runs all controllers until `shutdown` resolves. What was under way then may
+/// be half done; every plan starts from what is there.
+pub async fn run(clients: impl Into<Clients>, config: Config, shutdown: impl Future<Output = ()>) {
+    tokio::select! {
+        () = shutdown => {}
+        () = Box::pin(run_all(clients.into(), config)) => {}
+    }
+}
+
+async fn run_all(clients: Clients, config: Config) {
+    let client = clients.controllers;
     let pods = Reflector::<Pod>::new(client.clone(), core::PODS);
     let nodes = Reflector::<Node>::new(client.clone(), core::NODES);
     let namespaces = Reflector::<Namespace>::new(client.clone(), core::NAMESPACES);
@@ -66,9 +86,13 @@ async fn run_all(client: Client, config: Config) {
         Reflector::<Lease>::new(client.clone(), core::LEASES).namespace(node_life::LEASE_NAMESPACE);
     let events = Reflector::<event_ttl::Stamp>::new(client.clone(), core::EVENTS);
 
+    let roles = Reflector::<ClusterRole>::new(client.clone(), role_aggregation::CLUSTER_ROLES);
+    let aggregation = role_aggregation::Aggregation::new(client.clone(), &roles.cache());
+    let roles = aggregation.feed(roles);
+
     let (pod_cache, node_cache) = (pods.cache(), nodes.cache());
     let (lease_cache, event_cache) = (leases.cache(), events.cache());
-    let scheduler = scheduler::Scheduler::new(client.clone(), &config, &pod_cache, &node_cache);
+    let scheduler = scheduler::Scheduler::new(clients.scheduler, &config, &pod_cache, &node_cache);
     let (pods, nodes) = scheduler.feed(pods, nodes);
     let defaults = namespace_defaults::Defaults::new(client.clone(), &config);
     let (namespaces, accounts, root_cas) = defaults.feed(namespaces, accounts, root_cas);
@@ -82,6 +106,8 @@ async fn run_all(client: Client, config: Config) {
         accounts.run(),
         root_cas.run(),
         leases.run(),
+        roles.run(),
+        aggregation.run(),
         events.run(),
         scheduler.run(),
         defaults.run(),

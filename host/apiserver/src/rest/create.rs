@@ -26,6 +26,7 @@ pub(crate) async fn create(call: Call) -> Answer {
             "resourceVersion should not be set on objects to be created",
         ));
     }
+    call.may_grant(&object, None)?;
     let created = create_object(&call.store, &call.kind, object, dry_run, call.now).await?;
     let mut response = call.object(201, created);
     respond::warn(&mut response, &decoded.warnings);

@@ -10,6 +10,7 @@ pub(crate) mod pod;
 pub(crate) mod update;
 pub(crate) mod watch;
 
+use crate::authz::{Authorizer, escalation};
 use crate::query::Query;
 use crate::registry;
 use crate::respond::{self, Accepted, Form, Media};
@@ -32,6 +33,7 @@ pub(crate) struct Call {
     pub(crate) store: Store,
     pub(crate) streams: Arc<crate::proxy::Streams>,
     pub(crate) frames: Arc<crate::frames::Frames>,
+    pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) kind: KindRef,
     pub(crate) route: ResourceRoute,
     pub(crate) method: Method,
@@ -112,6 +114,12 @@ impl Call {
             "patch" => patch::patch(self, part).await,
             _ => Err(Status::method_not_allowed()),
         }
+    }
+
+    /// Refuses roles and bindings that grant more than their writer holds.
+    pub(crate) fn may_grant(&self, object: &Value, old: Option<&Value>) -> Result<(), Status> {
+        let of = (self.kind.group(), self.kind.plural());
+        escalation::check(&self.authorizer, &self.user, of, object, old)
     }
 
     pub(crate) fn current(&self) -> Result<registry::Stored, Status> {

@@ -68,6 +68,7 @@ pub(crate) async fn guaranteed(
             }
         }
         prepare(kind, part, &mut wanted, &current.object)?;
+        call.may_grant(&wanted, Some(&current.object))?;
         check(kind, part, &wanted, &current.object)?;
         if dry_run {
             registry::set_revision(&mut wanted, current.revision);

@@ -3,6 +3,7 @@
 //! (paths, separated by colons).
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod access;
 mod fuzz;
 mod lists;
 mod refusals;

@@ -22,7 +22,7 @@ impl Client {
             transport: session
                 .running()
                 .server()
-                .local_transport(apiserver::User::controllers()),
+                .local_transport(apiserver::User::new("root", ["system:masters".to_owned()])),
             session,
         }
     }

@@ -92,11 +92,14 @@ async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> a
         Some(certificate) => certificate,
         None => fs::read_to_string(data_dir.join("pki/ca.crt"))?,
     };
-    let user = apiserver::User::controllers();
-    let client = reconcile::Client::new(running.server().local_transport(user));
+    let client = |user| reconcile::Client::new(running.server().local_transport(user));
+    let clients = controllers::Clients {
+        controllers: client(apiserver::User::controllers()),
+        scheduler: client(apiserver::User::scheduler()),
+    };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let controllers = tokio::spawn(controllers::run(
-        client,
+        clients,
         controllers::Config::new(root_ca),
         async { drop(stopped.await) },
     ));

@@ -2,6 +2,8 @@
 //! static bearer tokens. Certificates are verified by TLS before this reads
 //! them. Wrong credentials are refused, absent ones are anonymous.
 
+pub(crate) mod impersonate;
+
 use crate::config::Token;
 use crate::user::User;
 use api::status::Status;
