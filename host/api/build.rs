@@ -6,11 +6,14 @@ use flate2::write::ZlibEncoder;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::api::node::v1 as node;
-use k8s_openapi::api::policy::v1 as policy;
 use k8s_openapi::api::rbac::v1 as rbac;
 use k8s_openapi::api::scheduling::v1 as scheduling;
 use k8s_openapi::api::storage::v1 as storage;
-use k8s_openapi::api::{coordination::v1 as coordination, core::v1 as core, events::v1 as events};
+use k8s_openapi::api::{
+    apps::v1 as apps, autoscaling::v1 as autoscaling_v1, autoscaling::v2 as autoscaling,
+    batch::v1 as batch, coordination::v1 as coordination, core::v1 as core, events::v1 as events,
+    policy::v1 as policy,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use k8s_openapi::schemars::SchemaGenerator;
 use serde_json::{Map, Value};
@@ -53,6 +56,26 @@ fn main() -> Result<(), Error> {
         storage::StorageClass,
         storage::VolumeAttachment,
         storage::VolumeAttributesClass,
+        core::ComponentStatus,
+        core::Endpoints,
+        core::LimitRange,
+        core::PersistentVolume,
+        core::PersistentVolumeClaim,
+        core::PodTemplate,
+        core::ReplicationController,
+        core::ResourceQuota,
+        core::Service,
+        apps::ControllerRevision,
+        apps::DaemonSet,
+        apps::Deployment,
+        apps::ReplicaSet,
+        apps::StatefulSet,
+        batch::CronJob,
+        batch::Job,
+        autoscaling::HorizontalPodAutoscaler,
+        autoscaling_v1::HorizontalPodAutoscaler,
+        autoscaling_v1::Scale,
+        policy::PodDisruptionBudget,
         meta::DeleteOptions,
         meta::Status,
     ];

@@ -4,6 +4,7 @@
 //! Everything here is a pure function of its arguments, time included. Nothing
 //! here knows of storage, connections or users.
 
+pub mod cron;
 pub mod custom;
 pub mod decode;
 pub mod facts;
@@ -18,6 +19,7 @@ pub mod pick;
 pub mod print;
 pub mod protobuf;
 pub mod quantity;
+pub mod resources;
 pub mod selector;
 pub mod status;
 pub mod time;

@@ -6,27 +6,47 @@
 
 mod addresses;
 mod configmap;
+mod controller_revision;
+mod cron_job;
+mod daemon_set;
+mod deployment;
 mod discovery;
+mod disruption_budget;
 mod domains;
+mod endpoints;
 mod event;
+mod job;
+mod job_validate;
 mod kind_ref;
 mod lease;
+mod limit_range;
 mod namespace;
 mod networking;
 mod node;
 mod node_k8s_io;
+mod persistent_volume;
+mod persistent_volume_claim;
 mod pod;
 mod pod_defaults;
 mod pod_print;
+mod pod_template;
 mod pod_update;
 mod pod_validate;
 mod pod_volumes;
 mod rbac;
+mod replica_set;
+mod replication_controller;
+mod resource_quota;
 mod scheduling;
 mod secret;
+mod service;
+mod service_update;
+mod service_validate;
 mod serviceaccount;
+mod stateful_set;
 mod storage;
 mod strategy;
+mod workload;
 
 use crate::field::{Errors, Path};
 use crate::names;
@@ -36,6 +56,7 @@ use serde_json::Value;
 
 pub use kind_ref::KindRef;
 pub use pod::{is_terminal as pod_is_terminal, qos_class};
+pub use service::{is_headless, needs_cluster_ip, needs_health_check_port, needs_node_port};
 
 /// A part of an object with an endpoint of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +70,12 @@ pub enum Subresource {
     Exec,
     Attach,
     PortForward,
+    Resize,
+    Scale,
+    Token,
+    PodProxy,
+    ServiceProxy,
+    NodeProxy,
 }
 
 impl Subresource {
@@ -63,6 +90,10 @@ impl Subresource {
             Subresource::Exec => "exec",
             Subresource::Attach => "attach",
             Subresource::PortForward => "portforward",
+            Subresource::Resize => "resize",
+            Subresource::Scale => "scale",
+            Subresource::Token => "token",
+            Subresource::PodProxy | Subresource::ServiceProxy | Subresource::NodeProxy => "proxy",
         }
     }
 
@@ -77,8 +108,19 @@ impl Subresource {
         &'static [&'static str],
     ) {
         const RW: &[&str] = &["get", "patch", "update"];
+        const ANY: &[&str] = &["create", "delete", "get", "patch", "update"];
         match self {
-            Subresource::Status | Subresource::EphemeralContainers => ("", "", None, RW),
+            Subresource::Status | Subresource::EphemeralContainers | Subresource::Resize => {
+                ("", "", None, RW)
+            }
+            Subresource::Scale => ("autoscaling", "v1", Some("Scale"), RW),
+            Subresource::Token => {
+                let group = "authentication.k8s.io";
+                (group, "v1", Some("TokenRequest"), &["create"])
+            }
+            Subresource::PodProxy => ("", "", Some("PodProxyOptions"), ANY),
+            Subresource::ServiceProxy => ("", "", Some("ServiceProxyOptions"), ANY),
+            Subresource::NodeProxy => ("", "", Some("NodeProxyOptions"), ANY),
             Subresource::Finalize => ("", "", None, &["update"]),
             Subresource::Binding => ("", "", Some("Binding"), &["create"]),
             Subresource::Eviction => ("policy", "v1", Some("Eviction"), &["create"]),
@@ -201,11 +243,12 @@ pub fn api_version(group: &str, version: &str) -> String {
     }
 }
 
-/// A status update keeps everything else, save what metadata allows.
+/// A status update keeps everything else but the metadata, of which the caller
+/// keeps what the server alone decides.
 pub(crate) fn keep_all_but_status(new: &mut Value, old: &Value) {
     let status = new.get("status").cloned();
-    let version = crate::meta::resource_version(new).to_owned();
     let mut kept = old.clone();
+    crate::meta::keep(&mut kept, new, "metadata");
     match (status, kept.as_object_mut()) {
         (Some(status), Some(map)) => {
             map.insert("status".to_owned(), status);
@@ -215,7 +258,6 @@ pub(crate) fn keep_all_but_status(new: &mut Value, old: &Value) {
         }
         (_, None) => {}
     }
-    crate::meta::ensure_metadata(&mut kept).insert("resourceVersion".to_owned(), version.into());
     *new = kept;
 }
 
@@ -229,6 +271,22 @@ pub static KINDS: &[&Kind] = &[
     &pod::KIND,
     &secret::KIND,
     &serviceaccount::KIND,
+    &endpoints::KIND,
+    &limit_range::KIND,
+    &persistent_volume::KIND,
+    &persistent_volume_claim::KIND,
+    &pod_template::KIND,
+    &replication_controller::KIND,
+    &resource_quota::KIND,
+    &service::KIND,
+    &controller_revision::KIND,
+    &daemon_set::KIND,
+    &deployment::KIND,
+    &replica_set::KIND,
+    &stateful_set::KIND,
+    &cron_job::KIND,
+    &job::KIND,
+    &disruption_budget::KIND,
     &lease::KIND,
     &discovery::ENDPOINT_SLICE,
     &event::EVENTS,
@@ -272,6 +330,19 @@ fn validate_labels(labels: &Value, path: &Path, errors: &mut Errors) {
 /// Most bytes of all annotations together.
 const ANNOTATIONS_MAX: usize = 256 * 1024;
 
+/// The annotations of `meta`, which `path` names.
+fn validate_annotations(meta: &Value, path: &Path, errors: &mut Errors) {
+    let mut bytes = 0;
+    for (key, value) in crate::meta::members(meta, &["annotations"]) {
+        let lower = key.to_lowercase();
+        errors.invalid_each(path, key, names::qualified_name(&lower));
+        bytes += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if bytes > ANNOTATIONS_MAX {
+        errors.too_long(path, ANNOTATIONS_MAX);
+    }
+}
+
 /// What holds for the metadata of every kind.
 pub fn validate_metadata(kind: &KindRef, object: &Value, errors: &mut Errors) {
     let path = Path::new("metadata");
@@ -301,16 +372,7 @@ pub fn validate_metadata(kind: &KindRef, object: &Value, errors: &mut Errors) {
         errors.forbidden(&path.child("namespace"), "not allowed on this type");
     }
     validate_labels(&meta["labels"], &path.child("labels"), errors);
-    let annotations = path.child("annotations");
-    let mut bytes = 0;
-    for (key, value) in crate::meta::members(meta, &["annotations"]) {
-        let lower = key.to_lowercase();
-        errors.invalid_each(&annotations, key, names::qualified_name(&lower));
-        bytes += key.len() + value.as_str().map_or(0, str::len);
-    }
-    if bytes > ANNOTATIONS_MAX {
-        errors.too_long(&annotations, ANNOTATIONS_MAX);
-    }
+    validate_annotations(meta, &path.child("annotations"), errors);
     for (i, finalizer) in crate::meta::list(meta, &["finalizers"]).iter().enumerate() {
         let text = finalizer.as_str().unwrap_or_default();
         errors.invalid_each(

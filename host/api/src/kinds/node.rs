@@ -15,7 +15,7 @@ pub(super) static KIND: Kind = Kind {
     namespaced: false,
     type_name: "io.k8s.api.core.v1.Node",
     storage: "core/nodes",
-    subresources: &[Subresource::Status],
+    subresources: &[Subresource::NodeProxy, Subresource::Status],
     selectable: &["spec.unschedulable"],
     columns: COLUMNS,
     cells,

@@ -1,5 +1,6 @@
 //! A pod's defaults: upstream's `pkg/apis/core/v1/defaults.go`, and those that
-//! its admission sets (service account, priority, tolerations).
+//! its admission sets (service account, priority, tolerations), which only pods
+//! get, not templates of pods.
 
 use crate::meta::{self, default, default_text, ensure};
 use serde_json::{Map, Value, json};
@@ -8,6 +9,30 @@ pub(super) fn default_pod_spec(spec: &mut Map<String, Value>) {
     default_text(spec, "restartPolicy", "Always");
     default(spec, "terminationGracePeriodSeconds", 30);
     default_text(spec, "dnsPolicy", "ClusterFirst");
+    default(spec, "securityContext", json!({}));
+    default_text(spec, "schedulerName", "default-scheduler");
+    // One field, by its newer and its older name.
+    for (from, to) in [
+        ("serviceAccountName", "serviceAccount"),
+        ("serviceAccount", "serviceAccountName"),
+    ] {
+        if let Some(account) = spec.get(from).filter(|a| **a != "").cloned() {
+            spec.insert(to.to_owned(), account);
+        }
+    }
+    for part in ["initContainers", "containers", "ephemeralContainers"] {
+        for container in items(spec, part) {
+            default_container(container);
+        }
+    }
+    for volume in items(spec, "volumes") {
+        default_volume(volume);
+    }
+}
+
+pub(super) fn default_pod(object: &mut Value) {
+    let spec = ensure(object, "spec");
+    default_pod_spec(spec);
     let account = spec
         .get("serviceAccountName")
         .or(spec.get("serviceAccount"))
@@ -17,25 +42,16 @@ pub(super) fn default_pod_spec(spec: &mut Map<String, Value>) {
         .to_owned();
     spec.insert("serviceAccountName".to_owned(), account.clone().into());
     spec.insert("serviceAccount".to_owned(), account.into());
-    default(spec, "securityContext", json!({}));
-    default_text(spec, "schedulerName", "default-scheduler");
     default(spec, "enableServiceLinks", true);
     default(spec, "priority", 0);
     default_text(spec, "preemptionPolicy", "PreemptLowerPriority");
-    for part in ["initContainers", "containers", "ephemeralContainers"] {
+    for part in ["initContainers", "containers"] {
         for container in items(spec, part) {
-            default_container(container);
+            default_requests(container);
         }
-    }
-    for volume in items(spec, "volumes") {
-        default_volume(volume);
     }
     tolerate(spec, "node.kubernetes.io/not-ready");
     tolerate(spec, "node.kubernetes.io/unreachable");
-}
-
-pub(super) fn default_pod(object: &mut Value) {
-    default_pod_spec(ensure(object, "spec"));
 }
 
 /// The objects of the list at `key`.
@@ -88,16 +104,6 @@ fn default_container(c: &mut Map<String, Value>) {
         }
     }
     default(c, "resources", json!({}));
-    if let Some(resources) = member(c, "resources")
-        && let Some(Value::Object(limits)) = resources.get("limits").cloned()
-    {
-        let requests = resources.entry("requests").or_insert_with(|| json!({}));
-        if let Some(requests) = requests.as_object_mut() {
-            for (name, limit) in limits {
-                requests.entry(name).or_insert(limit);
-            }
-        }
-    }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(probe) = member(c, probe) {
             default_probe(probe);
@@ -109,6 +115,20 @@ fn default_container(c: &mut Map<String, Value>) {
             .and_then(|h| member(h, "httpGet"));
         if let Some(get) = get {
             default_http_get(get);
+        }
+    }
+}
+
+/// What is limited and not requested is requested up to its limit.
+fn default_requests(c: &mut Map<String, Value>) {
+    if let Some(resources) = member(c, "resources")
+        && let Some(Value::Object(limits)) = resources.get("limits").cloned()
+    {
+        let requests = resources.entry("requests").or_insert_with(|| json!({}));
+        if let Some(requests) = requests.as_object_mut() {
+            for (name, limit) in limits {
+                requests.entry(name).or_insert(limit);
+            }
         }
     }
 }

@@ -20,9 +20,20 @@ const HOST_SHARING: &[(&str, &str)] = &[
 ];
 
 pub(super) fn validate(pod: &Value, errors: &mut Errors) {
-    let path = Path::new("spec");
-    let spec = &pod["spec"];
-    let volumes = pod_volumes::validate(spec, &path, errors);
+    validate_spec(&pod["spec"], &Path::new("spec"), errors);
+}
+
+/// A new pod has no ephemeral containers.
+pub(super) fn validate_create(pod: &Value, errors: &mut Errors) {
+    if !meta::list(pod, &["spec", "ephemeralContainers"]).is_empty() {
+        let at = Path::new("spec").child("ephemeralContainers");
+        errors.forbidden(&at, "cannot be set on create");
+    }
+}
+
+/// The spec of a pod, or of a template of pods.
+pub(super) fn validate_spec(spec: &Value, path: &Path, errors: &mut Errors) {
+    let volumes = pod_volumes::validate(spec, path, errors);
     let containers = meta::list(spec, &["containers"]);
     if containers.is_empty() {
         errors.required(&path.child("containers"), "");
@@ -47,12 +58,8 @@ pub(super) fn validate(pod: &Value, errors: &mut Errors) {
             }
         }
     }
-    if !meta::list(spec, &["ephemeralContainers"]).is_empty() {
-        let why = "cannot be set on create";
-        errors.forbidden(&path.child("ephemeralContainers"), why);
-    }
-    validate_policies(spec, &path, errors);
-    validate_names(spec, &path, errors);
+    validate_policies(spec, path, errors);
+    validate_names(spec, path, errors);
 }
 
 fn one_of(spec: &Value, key: &str, allowed: &[&str], path: &Path, errors: &mut Errors) {

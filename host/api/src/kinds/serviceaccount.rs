@@ -1,6 +1,6 @@
 //! ServiceAccount.
 
-use super::Kind;
+use super::{Kind, Subresource};
 use crate::meta;
 use crate::print::{AGE, Cells, Column, NAME, age, text};
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ pub(super) static KIND: Kind = Kind {
     short_names: &["sa"],
     type_name: "io.k8s.api.core.v1.ServiceAccount",
     storage: "core/serviceaccounts",
+    subresources: &[Subresource::Token],
     columns: COLUMNS,
     cells,
     ..Kind::BASE

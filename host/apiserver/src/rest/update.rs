@@ -152,7 +152,10 @@ fn prepare(kind: &KindRef, part: Part, wanted: &mut Value, old: &Value) -> Resul
             keep_metadata(wanted, old);
             kind.prepare_update(wanted, old);
         }
-        Part::Status => kind.prepare_status(wanted, old),
+        Part::Status => {
+            keep_metadata(wanted, old);
+            kind.prepare_status(wanted, old);
+        }
         Part::Finalize => {
             let finalizers = meta::at(wanted, &["spec", "finalizers"]).cloned();
             *wanted = old.clone();

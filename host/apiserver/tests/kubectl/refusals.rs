@@ -52,15 +52,15 @@ fn bad_input_is_refused_with_its_cause() {
         ),
         (
             &create[..],
-            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}",
-            "no matches for kind \"Deployment\" in version \"apps/v1\"",
+            "apiVersion: apps/v2\nkind: Deployment\nmetadata: {name: d}",
+            "no matches for kind \"Deployment\" in version \"apps/v2\"",
         ),
     ] {
         s.run_with(arguments, body).fails(message);
     }
-    s.run(&["get", "deployments"])
-        .fails("the server doesn't have a resource type \"deployments\"");
-    s.run(&["get", "--raw", "/apis/apps/v1/deployments"])
+    s.run(&["get", "gadgets"])
+        .fails("the server doesn't have a resource type \"gadgets\"");
+    s.run(&["get", "--raw", "/apis/apps/v1/gadgets"])
         .fails("the server could not find the requested resource");
     s.run(&["get", "pods", "--field-selector=spec.foo=x"])
         .fails("field label not supported: spec.foo");
