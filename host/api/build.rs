@@ -20,67 +20,75 @@ use serde_json::{Map, Value};
 use std::io::{Error, Write};
 use std::path::PathBuf;
 
+macro_rules! roots {
+    ($($root:ty),* $(,)?) => {
+        /// The schemas of every kind, and of all that they are made of.
+        fn schemas() -> Map<String, Value> {
+            let mut generator = SchemaGenerator::default();
+            $(generator.subschema_for::<$root>();)*
+            generator.take_definitions(false)
+        }
+    };
+}
+
+roots![
+    core::Binding,
+    core::ConfigMap,
+    core::Event,
+    core::Namespace,
+    core::Node,
+    core::Pod,
+    core::Secret,
+    core::ServiceAccount,
+    coordination::Lease,
+    discovery::EndpointSlice,
+    events::Event,
+    networking::Ingress,
+    networking::IngressClass,
+    networking::IPAddress,
+    networking::NetworkPolicy,
+    networking::ServiceCIDR,
+    node::RuntimeClass,
+    policy::Eviction,
+    rbac::ClusterRole,
+    rbac::ClusterRoleBinding,
+    rbac::Role,
+    rbac::RoleBinding,
+    scheduling::PriorityClass,
+    storage::CSIDriver,
+    storage::CSINode,
+    storage::CSIStorageCapacity,
+    storage::StorageClass,
+    storage::VolumeAttachment,
+    storage::VolumeAttributesClass,
+    core::ComponentStatus,
+    core::Endpoints,
+    core::LimitRange,
+    core::PersistentVolume,
+    core::PersistentVolumeClaim,
+    core::PodTemplate,
+    core::ReplicationController,
+    core::ResourceQuota,
+    core::Service,
+    apps::ControllerRevision,
+    apps::DaemonSet,
+    apps::Deployment,
+    apps::ReplicaSet,
+    apps::StatefulSet,
+    batch::CronJob,
+    batch::Job,
+    autoscaling::HorizontalPodAutoscaler,
+    autoscaling_v1::HorizontalPodAutoscaler,
+    autoscaling_v1::Scale,
+    policy::PodDisruptionBudget,
+    meta::DeleteOptions,
+    meta::Status,
+];
+
 fn main() -> Result<(), Error> {
     println!("cargo::rerun-if-changed=build.rs");
-    let mut generator = SchemaGenerator::default();
-    macro_rules! roots {
-        ($($root:ty),* $(,)?) => { $(generator.subschema_for::<$root>();)* };
-    }
-    roots![
-        core::Binding,
-        core::ConfigMap,
-        core::Event,
-        core::Namespace,
-        core::Node,
-        core::Pod,
-        core::Secret,
-        core::ServiceAccount,
-        coordination::Lease,
-        discovery::EndpointSlice,
-        events::Event,
-        networking::Ingress,
-        networking::IngressClass,
-        networking::IPAddress,
-        networking::NetworkPolicy,
-        networking::ServiceCIDR,
-        node::RuntimeClass,
-        policy::Eviction,
-        rbac::ClusterRole,
-        rbac::ClusterRoleBinding,
-        rbac::Role,
-        rbac::RoleBinding,
-        scheduling::PriorityClass,
-        storage::CSIDriver,
-        storage::CSINode,
-        storage::CSIStorageCapacity,
-        storage::StorageClass,
-        storage::VolumeAttachment,
-        storage::VolumeAttributesClass,
-        core::ComponentStatus,
-        core::Endpoints,
-        core::LimitRange,
-        core::PersistentVolume,
-        core::PersistentVolumeClaim,
-        core::PodTemplate,
-        core::ReplicationController,
-        core::ResourceQuota,
-        core::Service,
-        apps::ControllerRevision,
-        apps::DaemonSet,
-        apps::Deployment,
-        apps::ReplicaSet,
-        apps::StatefulSet,
-        batch::CronJob,
-        batch::Job,
-        autoscaling::HorizontalPodAutoscaler,
-        autoscaling_v1::HorizontalPodAutoscaler,
-        autoscaling_v1::Scale,
-        policy::PodDisruptionBudget,
-        meta::DeleteOptions,
-        meta::Status,
-    ];
     let mut out = Map::new();
-    for (name, schema) in generator.take_definitions(false) {
+    for (name, schema) in schemas() {
         let mut texts = Map::new();
         let mut note = |key: &str, of: &Value| {
             if let Some(text @ Value::String(_)) = of.get("description") {

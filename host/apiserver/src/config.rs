@@ -30,6 +30,15 @@ pub struct Config {
     /// `https://HOST:PORT` for kubeconfigs; by default the first listener.
     #[serde(default)]
     pub advertise: Option<String>,
+    /// Where Services get their addresses: one range, or one of each family.
+    /// Taken at the first start; later, ServiceCIDR objects add ranges.
+    #[serde(default = "default_service_cidrs")]
+    pub service_cidrs: Vec<String>,
+}
+
+/// What Services' addresses come from where nobody says otherwise.
+pub fn default_service_cidrs() -> Vec<String> {
+    vec!["10.96.0.0/12".to_owned()]
 }
 
 /// A certificate authority in PEM.

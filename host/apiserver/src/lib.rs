@@ -33,10 +33,12 @@ mod rest;
 mod route;
 mod run;
 mod server;
+mod services;
+mod system;
 mod tls;
 mod user;
 
-pub use config::{Ca, Config, Token};
+pub use config::{Ca, Config, Token, default_service_cidrs};
 pub use kinds::{Kinds, Table};
 pub use pki::{Credential, Pki, PkiError};
 pub use run::{RunError, Running, run};

@@ -59,12 +59,14 @@ pub(crate) fn encode(kind: &KindRef, object: &Value) -> Result<Bytes, Status> {
 
 /// Whether the stored form is what the kind serves.
 pub(crate) fn is_direct(kind: &KindRef) -> bool {
-    kind.storage()
-        .strip_suffix(kind.plural())
-        .is_some_and(|group| {
-            matches!((group, kind.group()), ("core/", ""))
-                || group.trim_end_matches('/') == kind.group()
-        })
+    !kind.is_view()
+        && kind
+            .storage()
+            .strip_suffix(kind.plural())
+            .is_some_and(|group| {
+                matches!((group, kind.group()), ("core/", ""))
+                    || group.trim_end_matches('/') == kind.group()
+            })
 }
 
 /// The served form, by splicing, of a kind that is direct.
@@ -147,6 +149,13 @@ pub(crate) enum Written {
     Lost(Vec<Option<KeyValue>>),
 }
 
+/// What a write does to other keys, and what of them it relies on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Along {
+    pub(crate) compare: Vec<Compare>,
+    pub(crate) then: Vec<Op>,
+}
+
 async fn commit(store: &Store, txn: Txn) -> Result<Written, Status> {
     match store.txn(txn).await.map_err(store_status)? {
         Outcome::Committed(revision) => Ok(Written::At(revision)),
@@ -154,20 +163,33 @@ async fn commit(store: &Store, txn: Txn) -> Result<Written, Status> {
     }
 }
 
-/// Writes a new object, if there is none and what `also` names is unchanged.
+/// One write, if the key is as it was at `from` (0: absent) and everything
+/// that comes along is unchanged.
+async fn write(
+    store: &Store,
+    key: Bytes,
+    op: Op,
+    from: Revision,
+    along: Along,
+) -> Result<Written, Status> {
+    let mut compare = vec![Compare {
+        key,
+        mod_revision: from,
+    }];
+    compare.extend(along.compare);
+    let mut then = vec![op];
+    then.extend(along.then);
+    commit(store, Txn { compare, then }).await
+}
+
+/// Writes a new object, if there is none.
 pub(crate) async fn create(
     store: &Store,
     key: Bytes,
     value: Bytes,
-    also: Option<Compare>,
+    along: Along,
 ) -> Result<Written, Status> {
-    let mut compare = vec![Compare {
-        key: key.clone(),
-        mod_revision: Revision(0),
-    }];
-    compare.extend(also);
-    let then = vec![Op::Put { key, value }];
-    commit(store, Txn { compare, then }).await
+    update(store, key, value, Revision(0), along).await
 }
 
 pub(crate) async fn update(
@@ -175,22 +197,23 @@ pub(crate) async fn update(
     key: Bytes,
     value: Bytes,
     from: Revision,
+    along: Along,
 ) -> Result<Written, Status> {
-    let compare = vec![Compare {
+    let op = Op::Put {
         key: key.clone(),
-        mod_revision: from,
-    }];
-    let then = vec![Op::Put { key, value }];
-    commit(store, Txn { compare, then }).await
+        value,
+    };
+    write(store, key, op, from, along).await
 }
 
-pub(crate) async fn remove(store: &Store, key: Bytes, from: Revision) -> Result<Written, Status> {
-    let compare = vec![Compare {
-        key: key.clone(),
-        mod_revision: from,
-    }];
-    let then = vec![Op::Delete { key }];
-    commit(store, Txn { compare, then }).await
+pub(crate) async fn remove(
+    store: &Store,
+    key: Bytes,
+    from: Revision,
+    along: Along,
+) -> Result<Written, Status> {
+    let op = Op::Delete { key: key.clone() };
+    write(store, key, op, from, along).await
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::proxy::Streams;
 use crate::rest::create::ensure;
 use crate::server::Server;
 use crate::user::MASTERS;
-use crate::{initial, listen, tls};
+use crate::{initial, listen, services, system, tls};
 use api::kinds;
 use serde_json::json;
 use std::io;
@@ -114,6 +114,12 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
             name: "roles".to_owned(),
             message: e.message,
         })?;
+    let own = system::Own {
+        service_cidrs: &config.service_cidrs,
+        addresses: &addresses,
+        client_ca: &pki.ca,
+    };
+    system::make(&server.store, &own).await?;
     let acceptor = TlsAcceptor::from(Arc::new(tls::server(&pki.ca, &credential)?));
     let (shutdown, seen) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -174,7 +180,12 @@ fn server_names(config: &Config, addresses: &[SocketAddr]) -> Vec<String> {
         .iter()
         .filter(|a| !a.ip().is_unspecified())
         .map(|a| a.ip().to_string());
-    for name in listened.chain(config.server_names.iter().cloned()) {
+    let services = config.service_cidrs.iter();
+    let own = services.filter_map(|c| services::first_address(c).map(|ip| ip.to_string()));
+    for name in listened
+        .chain(own)
+        .chain(config.server_names.iter().cloned())
+    {
         if !names.contains(&name) {
             names.push(name);
         }

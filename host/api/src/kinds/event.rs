@@ -58,6 +58,7 @@ pub(super) static EVENTS: Kind = Kind {
         to_stored(&mut stored);
         validate(&stored, errors);
     },
+    view: true,
     to_stored,
     from_stored,
     kind: "Event",

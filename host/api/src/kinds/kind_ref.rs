@@ -171,6 +171,14 @@ impl KindRef {
         }
     }
 
+    /// Whether it shows what another row stores.
+    pub fn is_view(&self) -> bool {
+        match self {
+            KindRef::Row(k) => k.view,
+            KindRef::Custom(_) => false,
+        }
+    }
+
     /// The full name of its type in OpenAPI; for rows also its facts.
     pub fn type_name(&self) -> &str {
         match self {

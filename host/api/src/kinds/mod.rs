@@ -5,6 +5,9 @@
 //! They decide and never act: time is an argument, nothing is stored here.
 
 mod addresses;
+mod autoscaler;
+mod autoscaler_v1;
+mod autoscaler_validate;
 mod configmap;
 mod controller_revision;
 mod cron_job;
@@ -28,6 +31,7 @@ mod persistent_volume;
 mod persistent_volume_claim;
 mod pod;
 mod pod_defaults;
+mod pod_parts;
 mod pod_print;
 mod pod_template;
 mod pod_update;
@@ -56,6 +60,7 @@ use serde_json::Value;
 
 pub use kind_ref::KindRef;
 pub use pod::{is_terminal as pod_is_terminal, qos_class};
+pub use pod_parts::{prepare_ephemeral, prepare_resize, validate_ephemeral, validate_resize};
 pub use service::{is_headless, needs_cluster_ip, needs_health_check_port, needs_node_port};
 
 /// A part of an object with an endpoint of its own.
@@ -164,6 +169,8 @@ pub struct Kind {
     pub subresources: &'static [Subresource],
     /// `<group>/<plural>` under `/registry`; views of one object share it.
     pub storage: &'static str,
+    /// Shows, in another version or group, what another row stores.
+    pub view: bool,
     pub deletion: Deletion,
     /// What its name has to be.
     pub name: fn(&str) -> Vec<String>,
@@ -218,6 +225,7 @@ impl Kind {
         verbs: ALL_VERBS,
         subresources: &[],
         storage: "",
+        view: false,
         deletion: Deletion::Immediate,
         name: names::dns_subdomain,
         selectable: &[],
@@ -286,6 +294,8 @@ pub static KINDS: &[&Kind] = &[
     &stateful_set::KIND,
     &cron_job::KIND,
     &job::KIND,
+    &autoscaler::V2,
+    &autoscaler::V1,
     &disruption_budget::KIND,
     &lease::KIND,
     &discovery::ENDPOINT_SLICE,

@@ -31,6 +31,55 @@ pub(super) fn validate_create(pod: &Value, errors: &mut Errors) {
     }
 }
 
+/// Ephemeral containers: named apart from all others, without ports, probes
+/// and resources.
+pub(super) fn validate_ephemeral(spec: &Value, path: &Path, errors: &mut Errors) {
+    const FORBIDDEN: &[&str] = &[
+        "ports",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "lifecycle",
+        "resizePolicy",
+    ];
+    let volumes = pod_volumes::validate(spec, path, &mut Errors::default());
+    let mut seen: Vec<&str> = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|part| meta::list(spec, &[part]))
+        .map(|c| meta::text(c, &["name"]))
+        .collect();
+    for (i, container) in meta::list(spec, &["ephemeralContainers"])
+        .iter()
+        .enumerate()
+    {
+        let at = path.child("ephemeralContainers").index(i);
+        let name = meta::text(container, &["name"]);
+        if seen.contains(&name) && !name.is_empty() {
+            errors.duplicate(&at.child("name"), name);
+        }
+        seen.push(name);
+        validate_container(container, &at, &volumes, errors);
+        for key in FORBIDDEN.iter().filter(|k| container.get(**k).is_some()) {
+            let why = "cannot be set for an Ephemeral Container";
+            errors.forbidden(&at.child(key), why);
+        }
+        if container
+            .get("resources")
+            .is_some_and(|r| *r != serde_json::json!({}))
+        {
+            let why = "cannot be set for an Ephemeral Container";
+            errors.forbidden(&at.child("resources"), why);
+        }
+        let target = meta::text(container, &["targetContainerName"]);
+        let known = meta::list(spec, &["containers"])
+            .iter()
+            .any(|c| meta::text(c, &["name"]) == target);
+        if !target.is_empty() && !known {
+            errors.not_found(&at.child("targetContainerName"), target);
+        }
+    }
+}
+
 /// The spec of a pod, or of a template of pods.
 pub(super) fn validate_spec(spec: &Value, path: &Path, errors: &mut Errors) {
     let volumes = pod_volumes::validate(spec, path, errors);

@@ -6,7 +6,7 @@
 
 use super::rbac::GROUP;
 use super::rule::{Rule, missing};
-use crate::registry::{self, Written};
+use crate::registry::{self, Along, Written};
 use crate::rest::create::ensure;
 use api::kinds;
 use api::meta;
@@ -231,14 +231,16 @@ async fn one(store: &Store, wanted: Value) -> Result<(), Status> {
         if other_role
             && meta::text(&found.object, &["metadata", "annotations", AUTOUPDATE]) != "false"
         {
-            registry::remove(store, key, found.revision).await?;
+            registry::remove(store, key, found.revision, Along::default()).await?;
             continue;
         }
         let Some(next) = reconciled(&found.object, &wanted) else {
             return Ok(());
         };
         let value = registry::encode(&kind, &next)?;
-        if let Written::At(_) = registry::update(store, key, value, found.revision).await? {
+        if let Written::At(_) =
+            registry::update(store, key, value, found.revision, Along::default()).await?
+        {
             return Ok(());
         }
     }

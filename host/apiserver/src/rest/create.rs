@@ -2,7 +2,7 @@
 
 use super::{Answer, Call, body};
 use crate::registry::{self, Written};
-use crate::respond;
+use crate::{respond, services};
 use api::field::Errors;
 use api::kinds::{self, KindRef};
 use api::meta;
@@ -13,8 +13,9 @@ use store::{Compare, Revision, Store};
 
 /// Generated names that may collide before the client hears of it.
 const NAME_ATTEMPTS: usize = 8;
-/// Times that a namespace may change while objects are made in it.
-const NAMESPACE_ATTEMPTS: usize = 16;
+/// Times that what a write relies on may change: its namespace, what a Service
+/// was to be given.
+const MEANWHILE_ATTEMPTS: usize = 64;
 
 pub(crate) async fn create(call: Call) -> Answer {
     let decoded = body::object(&call, &call.kind)?;
@@ -43,16 +44,21 @@ pub(crate) async fn create_object(
 ) -> Result<Value, Status> {
     let generate = meta::text(&object, &["metadata", "generateName"]).to_owned();
     let generated = meta::name(&object).is_empty() && !generate.is_empty();
-    prepare(kind, &mut object, now);
+    fill(&mut object, now);
     let mut attempts = NAME_ATTEMPTS;
-    let mut namespace_attempts = NAMESPACE_ATTEMPTS;
+    let mut meanwhile = MEANWHILE_ATTEMPTS;
     loop {
+        // A name that is taken and a plan that others foiled leave no trace.
+        let mut object = object.clone();
         if generated {
             let name = generate_name(&generate);
             meta::ensure_metadata(&mut object).insert("name".to_owned(), name.into());
         }
         kind.default(&mut object);
+        kind.prepare_create(&mut object);
         let namespace = admit_namespace(store, kind, &object)?;
+        let mut along = services::plan(store, kind, &mut object, None, now)?;
+        along.compare.extend(namespace);
         check(kind, &object)?;
         let name = meta::name(&object).to_owned();
         let key = registry::key(kind, meta::namespace(&object), &name);
@@ -64,7 +70,7 @@ pub(crate) async fn create_object(
                 false => Ok(object),
             };
         }
-        match registry::create(store, key, value, namespace).await? {
+        match registry::create(store, key, value, along).await? {
             Written::At(revision) => {
                 registry::set_revision(&mut object, revision);
                 return Ok(object);
@@ -75,10 +81,10 @@ pub(crate) async fn create_object(
                     return Err(Status::already_exists(kind.resource(), &name));
                 }
             }
-            // The namespace changed meanwhile: look again.
+            // What the write relies on changed meanwhile: look again.
             Written::Lost(_) => {
-                namespace_attempts -= 1;
-                if namespace_attempts == 0 {
+                meanwhile -= 1;
+                if meanwhile == 0 {
                     return Err(Status::unavailable("the namespace is changing too fast"));
                 }
             }
@@ -87,7 +93,7 @@ pub(crate) async fn create_object(
 }
 
 /// What the server alone decides of a new object.
-fn prepare(kind: &KindRef, object: &mut Value, now: Timestamp) {
+fn fill(object: &mut Value, now: Timestamp) {
     let metadata = meta::ensure_metadata(object);
     for key in [
         "deletionTimestamp",
@@ -107,7 +113,6 @@ fn prepare(kind: &KindRef, object: &mut Value, now: Timestamp) {
         "creationTimestamp".to_owned(),
         api::time::rfc3339(now).into(),
     );
-    kind.prepare_create(object);
 }
 
 fn check(kind: &KindRef, object: &Value) -> Result<(), Status> {

@@ -11,7 +11,8 @@
 use super::update::{ATTEMPTS, is_finished};
 use super::{Answer, Call, body, list};
 use crate::query::dry_run;
-use crate::registry::{self, Stored, Written};
+use crate::registry::{self, Along, Stored, Written};
+use crate::services;
 use api::decode;
 use api::kinds::{self, Deletion, KindRef};
 use api::meta;
@@ -138,7 +139,8 @@ pub(crate) async fn delete_object(
         }
         let key = registry::key(kind, namespace, name);
         if finished {
-            match registry::remove(store, key, current.revision).await? {
+            let along = services::release(store, kind, &current.object)?;
+            match registry::remove(store, key, current.revision, along).await? {
                 Written::At(_) => return Ok(Deleted::Gone(current.object)),
                 Written::Lost(_) => continue,
             }
@@ -147,7 +149,9 @@ pub(crate) async fn delete_object(
         if value == current.bytes {
             return Ok(Deleted::Marked(current.object));
         }
-        if let Written::At(revision) = registry::update(store, key, value, current.revision).await?
+        let along = Along::default();
+        if let Written::At(revision) =
+            registry::update(store, key, value, current.revision, along).await?
         {
             let mut marked = marked;
             registry::set_revision(&mut marked, revision);
@@ -167,7 +171,11 @@ fn protect(kind: &KindRef, name: &str) -> Result<(), Status> {
     Ok(())
 }
 
-fn preconditions(kind: &KindRef, current: &Stored, options: &DeleteOptions) -> Result<(), Status> {
+pub(crate) fn preconditions(
+    kind: &KindRef,
+    current: &Stored,
+    options: &DeleteOptions,
+) -> Result<(), Status> {
     let check = |wanted: &Option<String>, what: &str, is: &str| match wanted {
         Some(wanted) if wanted != is => Err(Status::conflict(
             kind.resource(),

@@ -4,9 +4,11 @@
 pub(crate) mod body;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod eviction;
 pub(crate) mod list;
 pub(crate) mod patch;
 pub(crate) mod pod;
+pub(crate) mod scale;
 pub(crate) mod update;
 pub(crate) mod watch;
 
@@ -76,6 +78,11 @@ impl Call {
                 "update" => update::update(self, update::Part::Finalize).await,
                 _ => Err(Status::method_not_allowed()),
             },
+            Some(Subresource::Scale) => scale::answer(self).await,
+            Some(Subresource::EphemeralContainers) => {
+                self.answer_part(update::Part::EphemeralContainers).await
+            }
+            Some(Subresource::Resize) => self.answer_part(update::Part::Resize).await,
             Some(other) => pod::answer(self, other).await,
         }
     }

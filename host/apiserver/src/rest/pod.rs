@@ -1,9 +1,8 @@
-//! What only pods have: binding, eviction, and the streams to their node.
+//! What only pods have: binding, and the streams to their node.
 
-use super::delete::{self, Deleted};
 use super::update::{ATTEMPTS, write};
-use super::{Answer, Call, body};
-use crate::registry::{self, Stored};
+use super::{Answer, Call, body, eviction};
+use crate::registry::{self, Along, Stored};
 use crate::{proxy, respond};
 use api::field::Errors;
 use api::kinds::{self, KindRef, Subresource};
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 pub(crate) async fn answer(mut call: Call, subresource: Subresource) -> Answer {
     match (subresource, call.route.verb) {
         (Subresource::Binding, "create") => bind(call).await,
-        (Subresource::Eviction, "create") => evict(call).await,
+        (Subresource::Eviction, "create") => eviction::evict(call).await,
         (Subresource::Log, "get") => {
             let pod = call.current()?;
             proxy::logs(&call, &pod.object).await
@@ -24,15 +23,6 @@ pub(crate) async fn answer(mut call: Call, subresource: Subresource) -> Answer {
             let upgrade = call.upgrade.take();
             proxy::stream(&call, subresource, &pod.object, upgrade).await
         }
-        (Subresource::EphemeralContainers, "get") => {
-            let pod = call.current()?;
-            Ok(call.object(200, pod.object))
-        }
-        (Subresource::EphemeralContainers, _) => Err(Status::forbidden(
-            call.kind.resource(),
-            &call.route.name,
-            "ephemeral containers are not supported by this server",
-        )),
         _ => Err(Status::method_not_allowed()),
     }
 }
@@ -64,7 +54,7 @@ async fn bind(call: Call) -> Answer {
         let current = call.current()?;
         let bound = assign(&call, &current, &binding)?;
         if dry_run
-            || write(&call.store, &call.kind, current, bound)
+            || write(&call.store, &call.kind, current, bound, Along::default())
                 .await?
                 .is_some()
         {
@@ -131,29 +121,6 @@ fn set_condition(pod: &mut Value, condition: Value) {
     match list.iter_mut().find(|c| c["type"] == condition["type"]) {
         Some(existing) => *existing = condition,
         None => list.push(condition),
-    }
-}
-
-/// A deletion that a disruption budget could refuse; there are none yet.
-async fn evict(call: Call) -> Answer {
-    let facts = "io.k8s.api.policy.v1.Eviction";
-    let mut parsed = body::parse(&call, facts)?;
-    api::decode::conform(&mut parsed.value, facts, &mut Vec::new()).map_err(Status::bad_request)?;
-    let named = meta::name(&parsed.value);
-    if !named.is_empty() && named != call.route.name {
-        return Err(Status::bad_request(
-            "name in URL does not match name in Eviction object",
-        ));
-    }
-    let options = parsed.value.get("deleteOptions").cloned();
-    let options = delete::from_value(&call, &options.unwrap_or_default())?;
-    let (namespace, name) = (&call.route.namespace, &call.route.name);
-    let outcome =
-        delete::delete_object(&call.store, &call.kind, namespace, name, &options, call.now).await?;
-    match outcome {
-        Deleted::Gone(_) | Deleted::Marked(_) => {
-            Ok(respond::json(201, &status::success(None), call.accepted))
-        }
     }
 }
 

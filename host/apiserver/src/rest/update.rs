@@ -3,8 +3,8 @@
 
 use super::create::parse_revision;
 use super::{Answer, Call, body};
-use crate::registry::{self, Stored, Written};
-use crate::respond;
+use crate::registry::{self, Along, Stored, Written};
+use crate::{respond, services};
 use api::field::Errors;
 use api::kinds::{self, Deletion, KindRef};
 use api::meta;
@@ -18,6 +18,8 @@ pub(crate) enum Part {
     Main,
     Status,
     Finalize,
+    EphemeralContainers,
+    Resize,
 }
 
 /// Rounds against other writers before a write without a version gives up.
@@ -69,12 +71,14 @@ pub(crate) async fn guaranteed(
         }
         prepare(kind, part, &mut wanted, &current.object)?;
         call.may_grant(&wanted, Some(&current.object))?;
+        let old = Some(&current.object);
+        let along = services::plan(&call.store, kind, &mut wanted, old, call.now)?;
         check(kind, part, &wanted, &current.object)?;
         if dry_run {
             registry::set_revision(&mut wanted, current.revision);
             return Ok(wanted);
         }
-        if let Some(object) = write(&call.store, kind, current, wanted).await? {
+        if let Some(object) = write(&call.store, kind, current, wanted, along).await? {
             return Ok(object);
         }
     }
@@ -87,6 +91,7 @@ pub(crate) async fn write(
     kind: &KindRef,
     current: Stored,
     mut wanted: Value,
+    along: Along,
 ) -> Result<Option<Value>, Status> {
     let key = registry::key(
         kind,
@@ -94,8 +99,9 @@ pub(crate) async fn write(
         meta::name(&current.object),
     );
     if is_finished(kind, &wanted) {
+        let along = services::release(store, kind, &current.object)?;
         return Ok(
-            match registry::remove(store, key, current.revision).await? {
+            match registry::remove(store, key, current.revision, along).await? {
                 Written::At(revision) => {
                     registry::set_revision(&mut wanted, revision);
                     Some(wanted)
@@ -109,7 +115,7 @@ pub(crate) async fn write(
         return Ok(Some(current.object));
     }
     Ok(
-        match registry::update(store, key, value, current.revision).await? {
+        match registry::update(store, key, value, current.revision, along).await? {
             Written::At(revision) => {
                 registry::set_revision(&mut wanted, revision);
                 Some(wanted)
@@ -155,6 +161,14 @@ fn prepare(kind: &KindRef, part: Part, wanted: &mut Value, old: &Value) -> Resul
         Part::Status => {
             keep_metadata(wanted, old);
             kind.prepare_status(wanted, old);
+        }
+        Part::EphemeralContainers => {
+            keep_metadata(wanted, old);
+            kinds::prepare_ephemeral(wanted, old);
+        }
+        Part::Resize => {
+            keep_metadata(wanted, old);
+            kinds::prepare_resize(wanted, old);
         }
         Part::Finalize => {
             let finalizers = meta::at(wanted, &["spec", "finalizers"]).cloned();
@@ -207,6 +221,8 @@ fn check(kind: &KindRef, part: Part, wanted: &Value, old: &Value) -> Result<(), 
         }
         Part::Status => kind.validate_status(wanted, old, &mut errors),
         Part::Finalize => kind.validate(wanted, &mut errors),
+        Part::EphemeralContainers => kinds::validate_ephemeral(wanted, old, &mut errors),
+        Part::Resize => kinds::validate_resize(wanted, old, &mut errors),
     }
     match errors.is_empty() {
         true => Ok(()),

@@ -85,7 +85,9 @@ fn kubectl_creates_what_it_can_create_by_itself() {
         .says("namespace/team created");
     s.run(&["run", "r", "--image=busybox", "--restart=Never"])
         .says("pod/r created");
-    s.run(&["get", "all"]).says("r      0/1     Pending");
+    s.run(&["get", "all"])
+        .says("pod/r   0/1     Pending")
+        .says("service/kubernetes   ClusterIP   10.96.0.1    <none>        443/TCP");
     s.run(&["get", "events"]).warns("No resources found");
 }
 

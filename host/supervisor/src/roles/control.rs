@@ -124,6 +124,7 @@ fn alone(data_dir: PathBuf, listen: Vec<SocketAddr>, out: Option<PathBuf>) -> ap
         node_names: Vec::new(),
         kubeconfig_out: out,
         advertise: None,
+        service_cidrs: apiserver::default_service_cidrs(),
     }
 }
 

@@ -1,0 +1,170 @@
+//! The scale of a workload: its replica count as an object of its own
+//! (`autoscaling/v1` Scale), whatever kind the workload is.
+
+use super::update::{Part, guaranteed};
+use super::{Answer, Call, body};
+use crate::registry::Stored;
+use crate::respond;
+use api::decode;
+use api::field::{Errors, Path};
+use api::patch::{PatchError, json_patch, merge, strategic_merge};
+use api::status::{Qualified, Status};
+use api::{label_selector, meta};
+use serde_json::{Value, json};
+
+const TYPE: &str = "io.k8s.api.autoscaling.v1.Scale";
+const KIND: Qualified<'static> = Qualified {
+    group: "autoscaling",
+    name: "Scale",
+};
+
+pub(crate) async fn answer(call: Call) -> Answer {
+    match call.route.verb {
+        "get" => {
+            let current = call.current()?;
+            Ok(respond::json(200, &view(&current.object), call.accepted))
+        }
+        "update" => update(call).await,
+        "patch" => patch(call).await,
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// The scale of a workload.
+pub(crate) fn view(object: &Value) -> Value {
+    let mut metadata = json!({});
+    for key in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+    ] {
+        if let Some(value) = meta::at(object, &["metadata", key]) {
+            metadata[key] = value.clone();
+        }
+    }
+    let replicas = |part| meta::int(object, &[part, "replicas"]).unwrap_or(0);
+    let mut spec = json!({});
+    if replicas("spec") != 0 {
+        spec["replicas"] = replicas("spec").into();
+    }
+    let mut status = json!({"replicas": replicas("status")});
+    let selector = selector(object);
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": metadata, "spec": spec, "status": status,
+    })
+}
+
+/// As text; a ReplicationController's is a plain map.
+fn selector(object: &Value) -> String {
+    let Some(selector) = meta::at(object, &["spec", "selector"]) else {
+        return String::new();
+    };
+    if meta::text(object, &["kind"]) != "ReplicationController" {
+        return label_selector::text(selector).unwrap_or_default();
+    }
+    label_selector::text(&json!({"matchLabels": selector})).unwrap_or_default()
+}
+
+async fn update(call: Call) -> Answer {
+    let mut parsed = body::parse(&call, TYPE)?;
+    decode::conform(&mut parsed.value, TYPE, &mut Vec::new()).map_err(Status::bad_request)?;
+    let scale = parsed.value;
+    let named = meta::name(&scale);
+    if !named.is_empty() && named != call.route.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({named}) does not match the name on the URL ({})",
+            call.route.name
+        )));
+    }
+    write(call, |current| apply(&scale, current)).await
+}
+
+async fn patch(call: Call) -> Answer {
+    let media = body::media_type(&call);
+    let style: fn(&mut Value, Value) -> Result<(), PatchError> = match media.as_str() {
+        "application/json-patch+json" => json_patch,
+        "application/merge-patch+json" => |target, patch| {
+            merge(target, patch);
+            Ok(())
+        },
+        "application/strategic-merge-patch+json" => {
+            |target, patch| strategic_merge(target, patch, TYPE)
+        }
+        _ => {
+            return Err(Status::unsupported_media_type(&[
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                "application/strategic-merge-patch+json",
+            ]));
+        }
+    };
+    let patch = decode::json(&call.body)
+        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?
+        .value;
+    let name = call.route.name.clone();
+    write(call, move |current| {
+        let mut scale = view(&current.object);
+        let before = meta::resource_version(&scale).to_owned();
+        style(&mut scale, patch.clone()).map_err(refused)?;
+        decode::conform(&mut scale, TYPE, &mut Vec::new()).map_err(Status::bad_request)?;
+        if meta::name(&scale) != name {
+            let why = "the name of the object does not match the name on the URL";
+            return Err(Status::bad_request(why));
+        }
+        if meta::resource_version(&scale) == before {
+            meta::ensure_metadata(&mut scale).shift_remove("resourceVersion");
+        }
+        apply(&scale, current)
+    })
+    .await
+}
+
+fn refused(error: PatchError) -> Status {
+    match error {
+        PatchError::Malformed(why) => Status::bad_request(why),
+        PatchError::Inapplicable(why) => Status::new(
+            422,
+            "Invalid",
+            format!("the server rejected our request due to an error in our request: {why}"),
+        ),
+    }
+}
+
+/// The workload as the scale wants it.
+fn apply(scale: &Value, current: &Stored) -> Result<Value, Status> {
+    let name = meta::name(&current.object);
+    let replicas = meta::int(scale, &["spec", "replicas"]).unwrap_or(0);
+    if replicas < 0 {
+        let mut errors = Errors::default();
+        let at = Path::new("spec").child("replicas");
+        errors.invalid(&at, replicas, "must be greater than or equal to 0");
+        return Err(Status::invalid(KIND, name, &errors));
+    }
+    let mut wanted = current.object.clone();
+    let metadata = meta::ensure_metadata(&mut wanted);
+    match meta::resource_version(scale) {
+        "" => {
+            metadata.shift_remove("resourceVersion");
+        }
+        version => {
+            metadata.insert("resourceVersion".to_owned(), version.into());
+        }
+    }
+    if !meta::uid(scale).is_empty() {
+        metadata.insert("uid".to_owned(), meta::uid(scale).into());
+    }
+    meta::ensure(&mut wanted, "spec").insert("replicas".to_owned(), replicas.into());
+    Ok(wanted)
+}
+
+async fn write(call: Call, change: impl FnMut(&Stored) -> Result<Value, Status>) -> Answer {
+    let dry_run = call.query.dry_run()?;
+    let updated = guaranteed(&call, Part::Main, dry_run, change).await?;
+    Ok(respond::json(200, &view(&updated), call.accepted))
+}
