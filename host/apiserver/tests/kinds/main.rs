@@ -1,0 +1,9 @@
+//! Kinds as clients meet them: whole lives of objects, what Services are
+//! given, scales, evictions; through the transport for clients in the same
+//! process.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod api;
+mod lives;
+mod pods;
+mod services;
