@@ -10,6 +10,12 @@ export RUST_BACKTRACE := 0
 
 # Each part of the tests, with its time in the closing summary.
 PART = @qemu-test/part
+# Every kubectl to test with, old and new.
+KUBECTLS = env ATOLL_KUBECTLS="$$($(BUILD)/image-build kubectls)"
+# For what boots.
+SUITE = $(KUBECTLS) ATOLL_IMAGE=$(CURDIR)/out/ci
+# Crates whose fuzz tests count by FUZZ_FACTOR or PROPTEST_CASES.
+FUZZED := fabric guest-init guest-protocol image node streams supervisor virtio vmm
 
 .PHONY: help run console stop test test-fast soak bench image setup clean
 
@@ -42,8 +48,7 @@ test: setup ## Everything: conventions, unit tests, image, boots
 	$(PART) "fast tests" $(MAKE) --no-print-directory fast
 	$(PART) "image" $(BUILD)/image-build all --profile ci
 	$(PART) "reproducible image" $(BUILD)/image-build verify --profile ci
-	$(PART) "boot tests" env ATOLL_IMAGE=$(CURDIR)/out/ci \
-		cargo test --profile ci -p qemu-test --no-fail-fast --test '*' -- --color never
+	$(PART) "boot tests" $(SUITE) cargo test --profile ci -p qemu-test --no-fail-fast --test '*'
 	@qemu-test/summary
 
 test-fast: setup ## What needs no boot
@@ -55,14 +60,18 @@ test-fast: setup ## What needs no boot
 fast:
 	$(PART) "format" cargo fmt --all --check
 	$(PART) "lints" cargo clippy --quiet --workspace --all-targets --profile ci -- -D warnings
-	$(PART) "unit tests" cargo test --quiet --workspace --profile ci --no-fail-fast
+	$(PART) "unit tests" $(KUBECTLS) cargo test --quiet --workspace --profile ci --no-fail-fast
 
 soak: setup ## Long counts: power cuts, loops, fuzzing
 	@rm -f out/parts
 	$(PART) "image" $(BUILD)/image-build all --profile ci
+	$(PART) "fuzzing" env FUZZ_FACTOR=100 PROPTEST_CASES=20000 cargo test --quiet --profile ci \
+		--no-fail-fast $(addprefix -p ,$(FUZZED))
 	$(PART) "store power cuts" env STORE_POWER_CUTS=40000 cargo test --profile ci -p store
-	$(PART) "power cuts" env ATOLL_IMAGE=$(CURDIR)/out/ci ATOLL_POWER_CUTS=50 \
-		cargo test --profile ci -p qemu-test --test power
+	$(PART) "loops" $(SUITE) env ATOLL_LOOPS=10 cargo test --profile ci -p qemu-test \
+		--test pods -- killed_ phases_ exec_ logs_
+	$(PART) "power cuts" $(SUITE) env ATOLL_POWER_CUTS=50 cargo test --profile ci -p qemu-test \
+		--test power
 	@qemu-test/summary
 
 bench: image ## What the start of a pod costs, beside QEMU microvm

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use image_build::cache::Cache;
 use image_build::programs::Profile;
-use image_build::{guest_kernel, image, progress, setup};
+use image_build::{guest_kernel, image, kubectls, progress, setup};
 
 #[derive(Parser)]
 #[command(about)]
@@ -23,6 +23,8 @@ struct Arguments {
 enum Step {
     /// Installs the packages that the build and the lab need, if any is missing.
     Setup,
+    /// Prints every kubectl to test with, newest first, as ATOLL_KUBECTLS wants it.
+    Kubectls,
     /// Builds the guest kernel and prints where it is.
     GuestKernel,
     /// Builds everything into out/PROFILE and prints the sizes.
@@ -53,6 +55,14 @@ fn run() -> Result<()> {
     let root = root.canonicalize().context("the workspace")?;
     match Arguments::parse().step {
         Step::Setup => setup::setup(),
+        Step::Kubectls => {
+            let all: Vec<String> = kubectls::all()?
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            println!("{}", all.join(":"));
+            Ok(())
+        }
         Step::GuestKernel => {
             println!("{}", guest_kernel::build(&Cache::open()?)?.display());
             Ok(())

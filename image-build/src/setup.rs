@@ -33,6 +33,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "test images"),
     ("docker-registry", "registry of tests"),
     ("erofs-utils", "oracle of the image writer's tests"),
+    ("mtools", "disks with the EFI image in tests"),
+    ("ovmf", "UEFI firmware of the lab"),
     ("qemu-system-x86", "the lab"),
     ("skopeo", "pushing test images"),
 ];

@@ -7,12 +7,16 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use image_build::kubectls;
 use serde_json::Value;
 
 use crate::wait::{self, Seen};
 
 /// A call that ends by itself, under TCG on a busy machine.
 const CALL: Duration = Duration::from_secs(90);
+
+/// Programs, with colons between.
+const KUBECTLS: &str = "ATOLL_KUBECTLS";
 
 #[derive(Clone, Debug)]
 pub struct Kubectl {
@@ -44,30 +48,13 @@ impl Kubectl {
         }
     }
 
-    /// Every kubectl on the path.
+    /// Every kubectl to test with, newest first: ATOLL_KUBECTLS, or what
+    /// `image-build kubectls` would print.
     pub fn found() -> Result<Vec<PathBuf>> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let mut all = Vec::new();
-        for directory in std::env::split_paths(&path) {
-            let Ok(listing) = std::fs::read_dir(directory) else {
-                continue;
-            };
-            for entry in listing.flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                // Debian's, and others beside it: kubectl, kubectl1.33, kubectl.1.20.
-                let version = name.strip_prefix("kubectl");
-                let numbered = |rest: &str| rest.chars().all(|c| c.is_ascii_digit() || c == '.');
-                if version.is_some_and(numbered) {
-                    all.push(entry.path().canonicalize()?);
-                }
-            }
+        match std::env::var_os(KUBECTLS) {
+            Some(list) => Ok(std::env::split_paths(&list).collect()),
+            None => kubectls::all(),
         }
-        all.sort();
-        all.dedup();
-        if all.is_empty() {
-            bail!("no kubectl on the path: run `make setup`");
-        }
-        Ok(all)
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -85,6 +72,17 @@ impl Kubectl {
         command
     }
 
+    /// As `run`, with variables of the environment.
+    pub fn run_env(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<String> {
+        let mut command = self.command(arguments);
+        command.envs(environment.iter().copied());
+        let said = finished(command, "")?;
+        if !said.status.success() {
+            bail!("kubectl {}: {said:?}", arguments.join(" "));
+        }
+        Ok(said.stdout)
+    }
+
     /// The program and its fixed arguments, for a shell.
     #[must_use]
     pub fn shell_words(&self) -> String {
@@ -99,33 +97,7 @@ impl Kubectl {
 
     /// As `say`, with something on stdin.
     pub fn say_with(&self, arguments: &[&str], input: &str) -> Result<Said> {
-        let mut child = self
-            .command(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("starting kubectl")?;
-        let mut stdin = child.stdin.take().context("stdin")?;
-        // It may end without reading.
-        let _ = stdin.write_all(input.as_bytes());
-        drop(stdin);
-        let stdout = collect(child.stdout.take().context("stdout")?);
-        let stderr = collect(child.stderr.take().context("stderr")?);
-        let ended = finish(&mut child, CALL);
-        if ended.is_err() {
-            child.kill()?;
-            child.wait()?;
-        }
-        let join = |thread: thread::JoinHandle<String>| thread.join().unwrap_or_default();
-        let (stdout, stderr) = (join(stdout), join(stderr));
-        let status = ended
-            .with_context(|| format!("kubectl {}\n{stdout}\n{stderr}", arguments.join(" ")))?;
-        Ok(Said {
-            status,
-            stdout,
-            stderr,
-        })
+        finished(self.command(arguments), input)
     }
 
     /// Runs to a good end and gives stdout.
@@ -180,20 +152,37 @@ impl Kubectl {
 
     /// One that goes on until dropped: port-forward, watches, `logs -f`.
     pub fn start(&self, arguments: &[&str]) -> Result<Running> {
-        let mut child = self
-            .command(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("starting kubectl")?;
-        let output = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
-        let stdout = child.stdout.take().context("stdout")?;
-        let stderr = child.stderr.take().context("stderr")?;
-        follow(stdout, output.clone());
-        follow(stderr, output.clone());
-        Ok(Running { child, output })
+        Running::start(&mut self.command(arguments))
     }
+}
+
+/// Runs a kubectl that ends by itself, whatever the exit status.
+fn finished(mut command: Command, input: &str) -> Result<Said> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("starting kubectl")?;
+    let mut stdin = child.stdin.take().context("stdin")?;
+    // It may end without reading.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let stdout = collect(child.stdout.take().context("stdout")?);
+    let stderr = collect(child.stderr.take().context("stderr")?);
+    let ended = finish(&mut child, CALL);
+    if ended.is_err() {
+        child.kill()?;
+        child.wait()?;
+    }
+    let join = |thread: thread::JoinHandle<String>| thread.join().unwrap_or_default();
+    let (stdout, stderr) = (join(stdout), join(stderr));
+    let status = ended.with_context(|| format!("{command:?}\n{stdout}\n{stderr}"))?;
+    Ok(Said {
+        status,
+        stdout,
+        stderr,
+    })
 }
 
 /// Status and conditions, for who reads why a wait failed.
@@ -242,6 +231,22 @@ pub struct Running {
 }
 
 impl Running {
+    /// Starts a command with nothing to read.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{command:?}"))?;
+        let output = Output::default();
+        let stdout = child.stdout.take().context("stdout")?;
+        let stderr = child.stderr.take().context("stderr")?;
+        follow(stdout, output.clone());
+        follow(stderr, output.clone());
+        Ok(Self { child, output })
+    }
+
     /// What it said so far, stdout and stderr as they came.
     #[must_use]
     pub fn output(&self) -> String {

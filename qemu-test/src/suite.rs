@@ -31,6 +31,23 @@ pub fn directory(suite: &str) -> Result<PathBuf> {
     Ok(place)
 }
 
+/// Whether a scenario is to run: all are, unless arguments of the command line
+/// name parts of their names.
+#[must_use]
+pub fn chosen(name: &str) -> bool {
+    let mut filters = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-') && !argument.is_empty())
+        .peekable();
+    filters.peek().is_none() || filters.any(|filter| name.contains(&filter))
+}
+
+/// How often the scenarios are gone through: ATOLL_LOOPS, or once.
+fn loops() -> u32 {
+    let told = std::env::var("ATOLL_LOOPS").ok();
+    told.and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
 /// Boots what `boot` makes and runs the scenarios whose name holds an argument
 /// of the command line, or all.
 pub fn run(boot: impl FnOnce(&Image) -> Result<Appliance>, scenarios: &[Scenario]) -> ExitCode {
@@ -38,10 +55,6 @@ pub fn run(boot: impl FnOnce(&Image) -> Result<Appliance>, scenarios: &[Scenario
         println!("not run: ATOLL_IMAGE names no image (make test sets it)");
         return ExitCode::SUCCESS;
     };
-    let filters: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with('-'))
-        .collect();
     let began = Instant::now();
     let mut appliance = match boot(&image) {
         Ok(appliance) => appliance,
@@ -52,10 +65,12 @@ pub fn run(boot: impl FnOnce(&Image) -> Result<Appliance>, scenarios: &[Scenario
     };
     println!("boot ... ok ({:.1} s)", began.elapsed().as_secs_f32());
     let mut failed = Vec::new();
-    for (name, scenario) in scenarios {
-        if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
-            continue;
-        }
+    if !scenarios.iter().any(|(name, _)| chosen(name)) {
+        println!("FAILED: no scenario has such a name");
+        return ExitCode::FAILURE;
+    }
+    let rounds = (0..loops()).flat_map(|_| scenarios);
+    for (name, scenario) in rounds.filter(|(name, _)| chosen(name)) {
         let began = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| scenario(&mut appliance)));
         let seconds = began.elapsed().as_secs_f32();

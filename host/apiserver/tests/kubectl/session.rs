@@ -10,11 +10,15 @@ use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Every kubectl to test with.
+/// Every kubectl to test with: ATOLL_KUBECTLS (`image-build kubectls`), or the
+/// one on the path.
 pub(crate) fn kubectls() -> Vec<PathBuf> {
-    let mut found = vec![PathBuf::from("kubectl")];
-    if let Ok(more) = std::env::var("ATOLL_KUBECTLS") {
-        found.extend(more.split(':').filter(|p| !p.is_empty()).map(PathBuf::from));
+    let listed = std::env::var_os("ATOLL_KUBECTLS").unwrap_or_default();
+    let found: Vec<PathBuf> = std::env::split_paths(&listed)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    if found.is_empty() {
+        return vec![PathBuf::from("kubectl")];
     }
     found
 }
