@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn any_bytes_are_survived() {
         let mut seed = 0x1234_5678_9abc_def1_u64;
-        for _ in 0..20_000 {
+        for _ in 0..fuzzing::rounds(20_000) {
             let bytes: Vec<u8> = (0..48)
                 .map(|_| {
                     seed ^= seed << 13;

@@ -117,7 +117,7 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(values: &[T]) {
         let json = serde_json::to_vec(value).expect("our types are JSON");
         let back: T = serde_json::from_slice(&json).expect("what we wrote");
         assert_eq!(back, *value);
-        for _ in 0..3000 {
+        for _ in 0..fuzzing::rounds(3000) {
             let mut bytes = json.clone();
             for _ in 0..=random() % 3 {
                 let at = random() % bytes.len();

@@ -119,7 +119,7 @@ async fn a_vanished_client_is_noticed_while_nobody_reads() {
 #[tokio::test]
 async fn any_bytes_are_served_or_refused() {
     let mut seed = 0xfeed_beef_0123_4567_u64;
-    for round in 0..2000 {
+    for round in 0..fuzzing::rounds(2000) {
         let before = seed;
         let mut random = |below: u64| {
             seed ^= seed << 13;

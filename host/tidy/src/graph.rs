@@ -24,6 +24,7 @@ const SAME_LAYER: &[(&str, &str)] = &[("virtio", "volume")];
 
 /// Crates outside the layers and what of the workspace they may use.
 const OUTSIDE: &[(&str, &[&str])] = &[
+    ("fuzzing", &[]),
     ("guest-init", &["guest-protocol"]),
     ("image-build", &[]),
     ("qemu-test", &["image-build", "test-agent"]),

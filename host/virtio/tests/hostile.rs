@@ -165,7 +165,7 @@ fn disks_survive_their_guests() {
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let memory = memory();
         let (mut slot, thread) = disk(access, &memory);
-        for seed in 1..400 {
+        for seed in 1..fuzzing::rounds(400) {
             let _seed = Seed(seed);
             let mut dice = Dice(seed);
             for _ in 0..2 {
@@ -276,7 +276,7 @@ fn vsock_header(dice: &mut Dice) -> Vec<u8> {
 
 #[test]
 fn vsock_survives_its_guests() {
-    for seed in 1..600 {
+    for seed in 1..fuzzing::rounds(600) {
         let _seed = Seed(seed);
         let mut dice = Dice(seed);
         let memory = memory();
@@ -321,7 +321,7 @@ fn vsock_survives_its_guests() {
 #[test]
 fn rng_survives_its_guests() {
     let memory = memory();
-    for seed in 1..600 {
+    for seed in 1..fuzzing::rounds(600) {
         let _seed = Seed(seed);
         let mut dice = Dice(seed);
         let mut device = Rng::new(memory.clone());
@@ -348,7 +348,7 @@ fn rng_survives_its_guests() {
 
 #[test]
 fn registers_take_any_access() {
-    for seed in 1..200 {
+    for seed in 1..fuzzing::rounds(200) {
         let _seed = Seed(seed);
         let mut dice = Dice(seed);
         let memory = memory();

@@ -219,7 +219,7 @@ fn serve(mut device: Rng, inbox: &Inbox) {
 
 #[test]
 fn an_endpoint_takes_any_access() {
-    for seed in 1..300 {
+    for seed in 1..fuzzing::rounds(300) {
         let _seed = Seed(seed);
         let mut dice = Dice(seed);
         let mut setup = Setup::new();

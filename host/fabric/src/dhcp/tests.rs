@@ -229,7 +229,7 @@ fn no_packet_harms_the_client() {
         random ^= random << 17;
         random as usize
     };
-    for round in 0..20_000 {
+    for round in 0..fuzzing::rounds(20_000) {
         let mut client = if round % 2 == 0 {
             bound()
         } else {

@@ -322,7 +322,7 @@ fn differences(want: &View, got: &View) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(80))]
+    #![proptest_config(ProptestConfig::with_cases(fuzzing::cases(80)))]
 
     #[test]
     fn stacks_of_layers_become_what_the_model_says(
@@ -358,7 +358,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(fuzzing::cases(300)))]
 
     /// Whatever a layer holds: an error, or an image that fsck finds
     /// nothing wrong with.

@@ -176,7 +176,7 @@ pub(crate) fn repair(bytes: &mut [u8], at: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(fuzzing::cases(3000)))]
 
     /// Whatever is damaged: an error or entries whose extents lie inside
     /// the archive, never a panic.

@@ -116,7 +116,7 @@ mod tests {
 
     #[tokio::test]
     async fn hostile_bytes_end_the_connection_and_nothing_else() {
-        for seed in 1..4000_u64 {
+        for seed in 1..fuzzing::rounds(4000) {
             let mut state = seed;
             let length = usize::try_from(next(&mut state) % 64).expect("small");
             let mut bytes: Vec<u8> = (0..length)

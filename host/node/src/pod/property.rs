@@ -392,7 +392,7 @@ impl World {
 #[test]
 fn whatever_happens_nothing_runs_twice() {
     let mut starts = 0;
-    for seed in 1..1500 {
+    for seed in 1..fuzzing::rounds(1500) {
         let mut world = World::new(seed);
         for _ in 0..150 {
             world.settle();
@@ -405,7 +405,7 @@ fn whatever_happens_nothing_runs_twice() {
 
 #[test]
 fn a_quiet_world_comes_to_rest() {
-    for seed in 1..300 {
+    for seed in 1..fuzzing::rounds(300) {
         let mut world = World::new(seed);
         for _ in 0..40 {
             world.settle();

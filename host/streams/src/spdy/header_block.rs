@@ -219,7 +219,7 @@ mod tests {
         let headers = vec![("streamtype".to_owned(), "stdin".to_owned())];
         let block = Writer::new().unwrap().write(&headers).unwrap();
         let mut seed = 0x0bad_cafe_dead_beef_u64;
-        for _ in 0..3000 {
+        for _ in 0..fuzzing::rounds(3000) {
             let mut bytes = block.clone();
             for _ in 0..=seed % 4 {
                 seed ^= seed << 13;

@@ -162,7 +162,7 @@ fn no_document_harms_the_parser() {
         b":", b"\n  ", b"[", b"{", b"- ", b"&a ", b"*a", b"!!x ", b"\"", b"|\n",
     ];
     let mut accepted = 0;
-    for _ in 0..3000 {
+    for _ in 0..fuzzing::rounds(3000) {
         let mut bytes = EXAMPLE.as_bytes().to_vec();
         for _ in 0..=next() % 4 {
             let at = next() % bytes.len();

@@ -59,7 +59,7 @@ fn the_clock_tells_the_time() {
 #[test]
 fn serial_output_is_bounded() {
     let mut ports = ports();
-    for _ in 0..100_000 {
+    for _ in 0..fuzzing::rounds(100_000) {
         assert_eq!(ports.write(0x3F8, b"x"), None);
     }
     let mut seen = 0;

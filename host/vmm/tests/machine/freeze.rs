@@ -90,7 +90,7 @@ fn damaged_states_are_refused() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (seed >> 33) as usize % limit
     };
-    for round in 0..2000 {
+    for round in 0..fuzzing::rounds(2000) {
         let mut damaged = bytes.clone();
         match round % 3 {
             0 => damaged.truncate(roll(bytes.len())),
