@@ -68,6 +68,9 @@ impl Session {
             let broken = self.converse(stream).await;
             match broken {
                 Ok(()) => return Ok(()),
+                // As every guest does that powers off; why one ended is told
+                // with its machine.
+                Err(GuestError::Closed) => log::info!("control session closed"),
                 Err(error) => log::warn!("control session: {error}"),
             }
             if self.news.send(Observation::SessionLost).await.is_err() {
@@ -154,6 +157,7 @@ impl Session {
                 }
                 _ = pulse.tick() => {
                     if heard.elapsed() > SILENCE {
+                        log::warn!("the guest has said nothing for {} s", SILENCE.as_secs());
                         return Err(GuestError::Closed);
                     }
                     let id = next_id;
