@@ -102,6 +102,22 @@ impl Agent {
         self.ask(&Request::Kill { pid }).map(drop)
     }
 
+    /// Makes a thread enter a system call that it didn't ask for.
+    pub fn divert(&mut self, thread: i32, call: u64) -> Result<()> {
+        self.ask(&Request::Divert { thread, call }).map(drop)
+    }
+
+    /// Allocates a file until its file system has `left` bytes free.
+    pub fn fill(&mut self, path: &str, left: u64) -> Result<()> {
+        let path = path.to_owned();
+        self.ask(&Request::Fill { path, left }).map(drop)
+    }
+
+    pub fn remove(&mut self, path: &str) -> Result<()> {
+        let path = path.to_owned();
+        self.ask(&Request::Remove { path }).map(drop)
+    }
+
     /// Runs a program inside until it ends, has said `until`, or `patience` of
     /// the appliance's clock is over.
     pub fn run(

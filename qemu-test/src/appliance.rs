@@ -16,7 +16,7 @@ use crate::faulty::Faulty;
 use crate::http;
 use crate::images::{self, Recipe};
 use crate::kubectl::{Kubectl, Said};
-use crate::machine::{Clock, Disk, Image, Machine, Plan};
+use crate::machine::{Clock, Disk, Image, Machine, Plan, Start};
 use crate::pod::Pod;
 use crate::process::{Bond, free_port};
 use crate::registry::Registry;
@@ -27,6 +27,8 @@ pub const BOOT: Duration = Duration::from_secs(120);
 /// From created to running or ended, image pull included.
 pub const POD: Duration = Duration::from_secs(90);
 pub const NODE: &str = "lab";
+/// DATA of a machine that nothing is to run out on.
+pub const DATA: u64 = 16 << 30;
 const GIB: u64 = 1 << 30;
 
 /// Which disks the appliance has.
@@ -34,8 +36,8 @@ const GIB: u64 = 1 << 30;
 pub enum Storage {
     /// None: it runs live, in memory.
     Live,
-    /// Sparse files.
-    Files,
+    /// Sparse files; DATA has so many bytes.
+    Files { data: u64 },
     /// Block devices of the harness.
     Nbd { state: PathBuf, data: PathBuf },
 }
@@ -72,7 +74,34 @@ impl Appliance {
     pub fn start_with(setup: &Setup<'_>, clock: Clock, beside: Option<PathBuf>) -> Result<Self> {
         let directory = &setup.directory;
         fs::create_dir_all(directory)?;
-        let registry = registry(setup.images, directory, setup.bond)?;
+        let mut registry = registry(setup.images, directory, setup.bond)?;
+        let started = Self::beside(setup, &registry, clock, beside);
+        let (machine, faulty, kubectl, agent, plan) = match started {
+            Ok(parts) => parts,
+            Err(error) => {
+                // One that is to be left running would be left alone.
+                registry.stop()?;
+                return Err(error);
+            }
+        };
+        Ok(Self {
+            machine,
+            registry,
+            faulty,
+            kubectl,
+            agent,
+            plan,
+        })
+    }
+
+    /// Everything but the registry.
+    fn beside(
+        setup: &Setup<'_>,
+        registry: &Registry,
+        clock: Clock,
+        beside: Option<PathBuf>,
+    ) -> Result<(Machine, Faulty, Kubectl, Option<Agent>, Plan)> {
+        let directory = &setup.directory;
         let faulty = Faulty::start(registry.port())?;
         let credentials = Credentials::generate()?;
         let port = free_port()?;
@@ -88,8 +117,10 @@ impl Appliance {
         let plan = Plan {
             image: setup.image.clone(),
             directory: directory.clone(),
-            config,
+            start: Start::Direct(String::new()),
+            config: Some(config),
             api_port: port,
+            address: None,
             disks: disks(&setup.storage),
             memory_mib: setup.memory_mib,
             agent: setup.agent,
@@ -98,17 +129,11 @@ impl Appliance {
             beside,
         };
         let programs = Kubectl::found()?;
-        let newest = programs.first().context("kubectl")?;
+        let newest = programs.first().context("no kubectl")?;
         let machine = Machine::boot(&plan)?;
         let agent = setup.agent.then(|| Agent::connect(directory)).transpose()?;
-        Ok(Self {
-            machine,
-            registry,
-            faulty,
-            kubectl: Kubectl::new(newest, &kubeconfig),
-            agent,
-            plan,
-        })
+        let kubectl = Kubectl::new(newest, &kubeconfig);
+        Ok((machine, faulty, kubectl, agent, plan))
     }
 
     /// Boots again with the same disks, configuration and ports.
@@ -273,8 +298,7 @@ impl Appliance {
         if let Some(processes) = self.agent.as_mut().map(Agent::processes) {
             text.push_str(&format!("\n--- processes\n{processes:#?}"));
         }
-        let log = command::tail(&self.registry.log(), 20);
-        text.push_str(&format!("\n--- registry\n{log}\n"));
+        text.push_str(&format!("\n--- registry\n{}\n", self.registry.refused()));
         text
     }
 }
@@ -295,14 +319,14 @@ pub fn registry(recipes: &[Recipe], directory: &Path, bond: Bond) -> Result<Regi
 fn disks(storage: &Storage) -> Vec<Disk> {
     match storage {
         Storage::Live => Vec::new(),
-        Storage::Files => vec![
+        Storage::Files { data } => vec![
             Disk::File {
                 serial: "atoll-state",
                 bytes: GIB,
             },
             Disk::File {
                 serial: "atoll-data",
-                bytes: 16 * GIB,
+                bytes: *data,
             },
         ],
         Storage::Nbd { state, data } => vec![

@@ -5,6 +5,7 @@
 //! on the socket `CONSOLE` for who attaches.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -15,12 +16,18 @@ use crate::agent::Agent;
 use crate::process::{Bond, Process};
 use crate::qmp::Qmp;
 
+/// Of the package ovmf: UEFI without Secure Boot's keys.
+const OVMF: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
 /// The files that `image-build` leaves in out/PROFILE.
 #[derive(Clone, Debug)]
 pub struct Image(pub PathBuf);
 
 impl Image {
-    fn file(&self, name: &str) -> Result<PathBuf> {
+    /// # Errors
+    /// That there is none of this name.
+    pub fn file(&self, name: &str) -> Result<PathBuf> {
         let path = self.0.join(name);
         path.canonicalize()
             .with_context(|| format!("{}: is the image built?", path.display()))
@@ -39,15 +46,27 @@ pub enum Disk {
     },
 }
 
+/// How the image is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Kernel and initramfs by QEMU, with more words for the command line.
+    Direct(String),
+    /// By OVMF, from the first disk that it can boot.
+    Firmware,
+}
+
 /// What to boot.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub image: Image,
     pub directory: PathBuf,
-    /// The machine config, YAML.
-    pub config: String,
+    pub start: Start,
+    /// The machine config as the fw_cfg item, YAML.
+    pub config: Option<String>,
     /// Forwarded from this machine's loopback to the API.
     pub api_port: u16,
+    /// The address that is forwarded to, where DHCP doesn't decide it.
+    pub address: Option<Ipv4Addr>,
     pub disks: Vec<Disk>,
     pub memory_mib: u32,
     /// Appends the test agent.
@@ -83,7 +102,9 @@ impl Machine {
     pub fn boot(plan: &Plan) -> Result<Self> {
         let directory = plan.directory.clone();
         fs::create_dir_all(&directory)?;
-        fs::write(directory.join("config.yaml"), &plan.config)?;
+        if let Some(config) = &plan.config {
+            fs::write(directory.join("config.yaml"), config)?;
+        }
         for socket in [Self::CONSOLE, Qmp::SOCKET, Agent::SOCKET] {
             let _ = fs::remove_file(directory.join(socket));
         }
@@ -160,8 +181,6 @@ fn accelerator() -> &'static str {
 }
 
 fn arguments(plan: &Plan) -> Result<Vec<String>> {
-    let image = &plan.image;
-    let mut command_line = fs::read_to_string(image.file("cmdline")?)?;
     let mut all = Vec::new();
     let mut add = |words: &str| all.extend(words.split_whitespace().map(str::to_owned));
     add("-name atoll -machine q35 -nodefaults -no-user-config -display none -no-reboot");
@@ -172,16 +191,20 @@ fn arguments(plan: &Plan) -> Result<Vec<String>> {
         }
     };
     add(&format!("-m {} {processor}", plan.memory_mib));
-    add("-fw_cfg name=opt/atoll/config,file=config.yaml");
+    if plan.config.is_some() {
+        add("-fw_cfg name=opt/atoll/config,file=config.yaml");
+    }
     add(&format!("-qmp unix:{},server=on,wait=off", Qmp::SOCKET));
     let (console, log) = (Machine::CONSOLE, Machine::LOG);
     add(&format!(
         "-chardev socket,id=console,path={console},server=on,wait=off,logfile={log},logappend=on"
     ));
     add("-serial chardev:console -device virtio-net-pci,netdev=net");
+    let (port, address) = (plan.api_port, plan.address);
+    let address = address.map(|address| address.to_string());
+    let address = address.unwrap_or_default();
     add(&format!(
-        "-netdev user,id=net,hostfwd=tcp:127.0.0.1:{}-:6443",
-        plan.api_port
+        "-netdev user,id=net,hostfwd=tcp:127.0.0.1:{port}-{address}:6443"
     ));
     add("-object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng");
     for disk in &plan.disks {
@@ -197,18 +220,42 @@ fn arguments(plan: &Plan) -> Result<Vec<String>> {
         ));
         add("-device virtio-serial-pci");
         add(&format!("-device virtserialport,chardev=agent,name={name}"));
-        command_line.push_str(" atoll.test=1");
     }
-    let initramfs = initramfs(plan)?;
-    // These may hold spaces.
-    for (option, value) in [
-        ("-kernel", image.file("vmlinuz")?.display().to_string()),
-        ("-initrd", initramfs.display().to_string()),
-        ("-append", command_line),
-    ] {
-        all.extend([option.to_owned(), value]);
+    match &plan.start {
+        Start::Direct(words) => all.extend(direct(plan, words)?),
+        Start::Firmware => add(&firmware(&plan.directory)?),
     }
     Ok(all)
+}
+
+/// Kernel, initramfs and command line; these may hold spaces.
+fn direct(plan: &Plan, words: &str) -> Result<Vec<String>> {
+    let mut command_line = fs::read_to_string(plan.image.file("cmdline")?)?;
+    if plan.agent {
+        command_line.push_str(" atoll.test=1");
+    }
+    if !words.is_empty() {
+        command_line.push(' ');
+        command_line.push_str(words);
+    }
+    let kernel = plan.image.file("vmlinuz")?.display().to_string();
+    let initramfs = initramfs(plan)?.display().to_string();
+    let pairs = [
+        ["-kernel".to_owned(), kernel],
+        ["-initrd".to_owned(), initramfs],
+        ["-append".to_owned(), command_line],
+    ];
+    Ok(pairs.into_iter().flatten().collect())
+}
+
+/// The firmware and a copy of its variables for this machine.
+fn firmware(directory: &Path) -> Result<String> {
+    let variables = directory.join("OVMF_VARS.fd");
+    fs::copy(OVMF_VARIABLES, &variables).context(OVMF_VARIABLES)?;
+    Ok(format!(
+        "-drive if=pflash,format=raw,unit=0,readonly=on,file={OVMF} \
+         -drive if=pflash,format=raw,unit=1,file=OVMF_VARS.fd"
+    ))
 }
 
 /// The image's initramfs, with what is appended to it.

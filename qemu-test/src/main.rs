@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use image_build::progress::{self, say};
-use qemu_test::appliance::{Appliance, NODE, Setup, Storage};
+use qemu_test::appliance::{Appliance, DATA, NODE, Setup, Storage};
 use qemu_test::images::{self, PAGE};
 use qemu_test::left_running;
 use qemu_test::machine::{Image, Machine};
@@ -77,15 +77,21 @@ fn run(lab: &Path, image: PathBuf, pod: &Path) -> Result<()> {
     let setup = Setup {
         image: &Image(image),
         directory: directory.clone(),
-        storage: Storage::Files,
+        storage: Storage::Files { data: DATA },
         images: &[images::NGINX_IMAGE, images::TOOLS],
         memory_mib: 2048,
         agent: false,
         bond: Bond::Loose,
     };
     let mut appliance = Appliance::start(&setup)?;
-    left_running::record(&directory, "qemu", appliance.machine.id())?;
-    left_running::record(&directory, "registry", appliance.registry.id())?;
+    let kept = left_running::record(&directory, "registry", appliance.registry.id())
+        .and_then(|()| left_running::record(&directory, "qemu", appliance.machine.id()));
+    if kept.is_err() {
+        // What `stop` would not find must not stay.
+        appliance.registry.stop()?;
+        appliance.machine.cut()?;
+    }
+    kept?;
     let kubeconfig = PathBuf::from("out/kubeconfig");
     fs::copy(appliance.kubeconfig(), &kubeconfig)?;
     say("waiting for the API");

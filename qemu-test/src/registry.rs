@@ -14,6 +14,7 @@ use crate::process::{Bond, Process, free_port};
 use crate::wait::{self, Seen};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const REFUSED_SHOWN: usize = 20;
 
 pub struct Registry {
     process: Process,
@@ -86,9 +87,19 @@ impl Registry {
         command::output(command("skopeo", fixed).args([source, target])).map(drop)
     }
 
+    /// The last requests that it did not answer with success, without what
+    /// each of its lines repeats; the whole log is in `registry.log`.
     #[must_use]
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.directory.join("registry.log")).unwrap_or_default()
+    pub fn refused(&self) -> String {
+        let log = fs::read_to_string(self.directory.join("registry.log")).unwrap_or_default();
+        // Its access log is the common log format.
+        let failed = |line: &&str| {
+            let status = line.split_once(" HTTP/1.1\" ").map(|(_, rest)| rest);
+            status.is_some_and(|status| !status.starts_with(['2', '3']))
+        };
+        let lines: Vec<&str> = log.lines().filter(failed).collect();
+        let last = lines.len().saturating_sub(REFUSED_SHOWN);
+        lines[last..].join("\n")
     }
 
     /// Ends it; what was pushed stays.

@@ -22,6 +22,14 @@ pub enum Request {
     Processes,
     /// SIGKILL. Answered by `Done`.
     Kill { pid: i32 },
+    /// Makes a thread of another process enter this system call instead of the
+    /// next one that it wants. Answered by `Done`.
+    Divert { thread: i32, call: u64 },
+    /// Allocates a file until its file system has `left` bytes free. Answered
+    /// by `Done`.
+    Fill { path: String, left: u64 },
+    /// Answered by `Done`.
+    Remove { path: String },
     /// Runs a program to its end, or kills it when it has said `until` or
     /// `seconds` have passed. Answered by `Ran`.
     Run {

@@ -12,15 +12,22 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::statvfs::fstatvfs;
 use nix::unistd::Pid;
 use test_agent::{Line, PORT, Process, Reply, Request};
+
+mod divert;
 
 const PORTS: &str = "/sys/class/virtio-ports";
 /// How long devtmpfs may take to show the port.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between looks at a port whose other side is not connected: it reads as empty.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How a file system is filled: at most so many pieces, halves above this size.
+const PIECES_MAX: u32 = 128;
+const SMALL: u64 = 1 << 20;
 /// What a program may say before it is killed.
 const LINES_MAX: usize = 4096;
 
@@ -93,6 +100,18 @@ fn answer(request: &Request) -> Result<Reply> {
             kill(Pid::from_raw(*pid), Signal::SIGKILL)?;
             Reply::Done
         }
+        Request::Divert { thread, call } => {
+            divert::divert(Pid::from_raw(*thread), *call)?;
+            Reply::Done
+        }
+        Request::Fill { path, left } => {
+            fill(path, *left)?;
+            Reply::Done
+        }
+        Request::Remove { path } => {
+            fs::remove_file(path).with_context(|| path.clone())?;
+            Reply::Done
+        }
         Request::Run {
             arguments,
             input,
@@ -103,6 +122,33 @@ fn answer(request: &Request) -> Result<Reply> {
             Reply::Ran(run(arguments, input, until.as_deref(), patience)?)
         }
     })
+}
+
+/// In pieces, since a file system's own tables take room, too.
+fn fill(path: &str, left: u64) -> Result<()> {
+    let file = File::create(path).with_context(|| path.to_owned())?;
+    let mut length = 0_u64;
+    for _ in 0..PIECES_MAX {
+        let space = fstatvfs(&file)?;
+        let free = space.blocks_available() * space.fragment_size();
+        let Some(piece) = free.checked_sub(left).filter(|piece| *piece > 0) else {
+            break;
+        };
+        // Half of a large piece: the last ones are small.
+        let piece = if piece > SMALL { piece / 2 } else { piece };
+        match fallocate(
+            &file,
+            FallocateFlags::empty(),
+            length.try_into()?,
+            piece.try_into()?,
+        ) {
+            Ok(()) => length += piece,
+            Err(nix::Error::ENOSPC) => break,
+            Err(error) => return Err(error).context(path.to_owned()),
+        }
+    }
+    file.sync_all()?;
+    Ok(())
 }
 
 /// Lines are timed as they are read, by a thread of their own; at most

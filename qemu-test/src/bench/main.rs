@@ -26,7 +26,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use figures::{Times, median};
 use image_build::progress::{self, say};
-use qemu_test::appliance::{Appliance, Setup, Storage};
+use qemu_test::appliance::{Appliance, DATA, Setup, Storage};
 use qemu_test::images;
 use qemu_test::machine::{Clock, Image};
 use qemu_test::process::Bond;
@@ -128,7 +128,11 @@ fn setup<'a>(image: &'a Image, directory: &Path, disks: bool) -> Setup<'a> {
     Setup {
         image,
         directory: directory.to_owned(),
-        storage: if disks { Storage::Files } else { Storage::Live },
+        storage: if disks {
+            Storage::Files { data: DATA }
+        } else {
+            Storage::Live
+        },
         images: &[images::TOOLS],
         memory_mib: 2560,
         agent: true,

@@ -92,36 +92,37 @@ pub(crate) fn containers_share_the_network(appliance: &mut Appliance) -> Result<
     appliance.delete("two")
 }
 
+/// All of them at once: each has a machine of its own.
 pub(crate) fn restart_policies(appliance: &mut Appliance) -> Result<()> {
-    for (name, policy, script, phase, code) in [
+    // Kubernetes reads `$$` as an escaped `$`.
+    let killed = "sh -c 'kill -9 $$$$'; exit $?";
+    let ending = [
         ("never-bad", "Never", "exit 3", "Failed", 3),
         ("never-good", "Never", "exit 0", "Succeeded", 0),
         ("failure-good", "OnFailure", "exit 0", "Succeeded", 0),
-        (
-            "never-signal",
-            "Never",
-            // Kubernetes reads `$$` as an escaped `$`.
-            "sh -c 'kill -9 $$$$'; exit $?",
-            "Failed",
-            137,
-        ),
-    ] {
+        ("never-signal", "Never", killed, "Failed", 137),
+    ];
+    let restarted = [
+        ("always-good", "Always", "exit 0"),
+        ("failure-bad", "OnFailure", "exit 4"),
+    ];
+    let pods = ending.map(|(name, policy, script, _, _)| (name, policy, script));
+    for (name, policy, script) in pods.iter().chain(&restarted) {
         appliance.create(&Pod::script(name, script).restart(policy))?;
+    }
+    for (name, _, _, phase, code) in ending {
         appliance.until_phase(name, phase)?;
         until_container(appliance, name, "/state/terminated/exitCode", |seen| {
             *seen == code
         })?;
         until_container(appliance, name, "/restartCount", |count| *count == 0)?;
-        appliance.delete(name)?;
     }
-    for (name, policy, script) in [
-        ("always-good", "Always", "exit 0"),
-        ("failure-bad", "OnFailure", "exit 4"),
-    ] {
-        appliance.create(&Pod::script(name, script).restart(policy))?;
+    for (name, _, _) in restarted {
         until_container(appliance, name, "/restartCount", |count| {
             count.as_u64().is_some_and(|count| count >= 1)
         })?;
+    }
+    for (name, _, _) in pods.iter().chain(&restarted) {
         appliance.delete(name)?;
     }
     Ok(())

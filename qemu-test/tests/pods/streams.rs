@@ -2,8 +2,10 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use image_build::command;
 use qemu_test::appliance::{Appliance, POD};
+use qemu_test::kubectl::Running;
 use qemu_test::pod::Pod;
 use qemu_test::wait;
 
@@ -33,29 +35,29 @@ pub(crate) fn exec_passes_streams_and_codes(appliance: &mut Appliance) -> Result
     Ok(())
 }
 
-/// kubectl wants a terminal for -t: script(1) gives it one.
+/// kubectl wants a terminal for -t: script(1) gives it one. Its size changes
+/// while the command runs.
 pub(crate) fn exec_has_a_terminal(appliance: &mut Appliance) -> Result<()> {
-    let inner = format!(
-        "stty rows 33 cols 99; {} exec -it nginx -- /bin/sh -c 'stty size; tty; exit 5'",
+    let inside = "stty size; tty; until [ \"$(stty size)\" = \"44 77\" ]; do sleep 0.1; done; \
+                  echo resized; exit 5";
+    let outside = format!(
+        "echo on $(tty); stty rows 33 cols 99; {} exec -it nginx -- /bin/sh -c '{inside}'",
         appliance.kubectl.shell_words()
     );
-    let said = Command::new("timeout")
-        .args([
-            "60",
-            "script",
-            "--quiet",
-            "--return",
-            "--command",
-            &inner,
-            "/dev/null",
-        ])
-        .stdin(std::process::Stdio::null())
-        .output()
-        .context("script")?;
-    let text = String::from_utf8_lossy(&said.stdout);
-    ensure!(said.status.code() == Some(5), "{:?}: {text}", said.status);
-    ensure!(text.contains("33 99"), "size of the terminal: {text}");
-    ensure!(text.contains("/dev/pts/"), "name of the terminal: {text}");
+    let mut script = Command::new("script");
+    let words = ["--quiet", "--return", "--command", &outside, "/dev/null"];
+    let mut running = Running::start(script.args(words))?;
+    let terminal = running.until("size and terminal", POD, |said| {
+        let inside = said.contains("33 99") && said.matches("/dev/pts/").count() >= 2;
+        let line = said.lines().find_map(|line| line.strip_prefix("on "))?;
+        inside.then(|| line.trim().to_owned())
+    })?;
+    let size = ["-F", &terminal, "rows", "44", "cols", "77"];
+    command::output(&mut command::command("stty", size))?;
+    let ended = running.finish(POD)?;
+    let said = running.output();
+    ensure!(ended.code() == Some(5), "{ended}: {said}");
+    ensure!(said.contains("resized"), "{said}");
     Ok(())
 }
 
@@ -81,6 +83,9 @@ pub(crate) fn logs_select(appliance: &mut Appliance) -> Result<()> {
     ensure!(logs(&["-c", "main", "--tail=2"])?.lines().count() == 2);
     ensure!(logs(&["-c", "other"])? == "from other\n");
     ensure!(logs(&["-c", "main", "--since=1h"])?.lines().count() == 6);
+    wait::until_equal("nothing in the last second", POD, &String::new(), || {
+        logs(&["-c", "main", "--since=1s"])
+    })?;
     let stamped = logs(&["-c", "other", "--timestamps"])?;
     ensure!(
         stamped.contains("T") && stamped.ends_with("Z from other\n"),

@@ -1,27 +1,50 @@
-//! What goes wrong inside of guests and at registries stays there.
+//! What goes wrong inside of guests, of vmms, at registries and on DATA stays
+//! there. DATA is small: images and a little more.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use qemu_test::appliance::{Appliance, POD, Setup, Storage};
-use qemu_test::faulty::Fault;
 use qemu_test::images;
 use qemu_test::machine::Image;
 use qemu_test::pod::Pod;
 use qemu_test::process::Bond;
 use qemu_test::suite::{self, Scenario};
 
+mod data;
+mod guest_ends;
+mod registries;
+
+const DATA: u64 = 400 << 20;
+
 const SCENARIOS: &[Scenario] = &[
     ("allocating_without_end", allocating_without_end),
     ("forking_without_end", forking_without_end),
     ("filling_the_overlay", filling_the_overlay),
-    ("registries_that_misbehave", registries_that_misbehave),
+    ("a_guest_panics", guest_ends::a_guest_panics),
+    ("a_guest_resets", guest_ends::a_guest_resets),
+    (
+        "a_container_that_reboots_ends",
+        guest_ends::a_container_that_reboots_ends,
+    ),
+    (
+        "a_forbidden_call_ends_the_vmm",
+        guest_ends::a_forbidden_call_ends_the_vmm,
+    ),
+    (
+        "registries_that_misbehave",
+        registries::registries_that_misbehave,
+    ),
     (
         "a_slow_and_breaking_registry_is_enough",
-        a_slow_and_breaking_registry_is_enough,
+        registries::a_slow_and_breaking_registry_is_enough,
     ),
-    ("a_registry_that_comes_back", a_registry_that_comes_back),
+    (
+        "a_registry_that_comes_back",
+        registries::a_registry_that_comes_back,
+    ),
+    // The only one to pull python, since it needs a large image.
+    ("data_is_full", data::data_is_full),
 ];
 
 fn main() -> ExitCode {
@@ -32,9 +55,9 @@ fn boot(image: &Image) -> Result<Appliance> {
     let mut appliance = Appliance::start(&Setup {
         image,
         directory: suite::directory("faults")?,
-        storage: Storage::Live,
+        storage: Storage::Files { data: DATA },
         images: images::ALL,
-        memory_mib: 3072,
+        memory_mib: 2560,
         agent: true,
         bond: Bond::Tied,
     })?;
@@ -46,7 +69,7 @@ fn boot(image: &Image) -> Result<Appliance> {
 }
 
 /// The node is well and another pod didn't notice.
-fn unharmed(appliance: &Appliance) -> Result<()> {
+pub(crate) fn unharmed(appliance: &Appliance) -> Result<()> {
     appliance.until_node()?;
     let said = appliance
         .kubectl
@@ -94,49 +117,4 @@ fn filling_the_overlay(appliance: &mut Appliance) -> Result<()> {
     ensure!(said == "alive\n", "{said:?}");
     unharmed(appliance)?;
     appliance.delete("full")
-}
-
-fn registries_that_misbehave(appliance: &mut Appliance) -> Result<()> {
-    for (name, fault, part) in [
-        ("down", Fault::Down, ""),
-        ("garbage", Fault::Garbage, ""),
-        ("digest", Fault::WrongDigest, "digest"),
-        ("truncated", Fault::Truncated, ""),
-    ] {
-        appliance.faulty.set(fault);
-        // redis is in no cache yet.
-        let image = format!("{}/redis", appliance.faulty.host());
-        appliance.create(&Pod::new(name, &image, &["/bin/true"]))?;
-        let message = appliance.until_event_with(name, "Failed", &image)?;
-        ensure!(message.contains(part), "{name}: {message}");
-        unharmed(appliance)?;
-        appliance.faulty.set(Fault::None);
-        appliance.delete(name)?;
-    }
-    Ok(())
-}
-
-fn a_slow_and_breaking_registry_is_enough(appliance: &mut Appliance) -> Result<()> {
-    for (name, image, fault) in [
-        ("slow", "busybox", Fault::Slow(Duration::from_secs(3))),
-        ("breaking", "python", Fault::Broken),
-    ] {
-        appliance.faulty.set(fault);
-        let image = format!("{}/{image}", appliance.faulty.host());
-        appliance.create(&Pod::new(name, &image, &["/bin/true"]))?;
-        appliance.until_phase(name, "Succeeded")?;
-        appliance.faulty.set(Fault::None);
-        appliance.delete(name)?;
-    }
-    Ok(())
-}
-
-fn a_registry_that_comes_back(appliance: &mut Appliance) -> Result<()> {
-    appliance.faulty.set(Fault::Down);
-    let image = format!("{}/nginx", appliance.faulty.host());
-    appliance.create(&Pod::new("patient", &image, &["/bin/true"]))?;
-    appliance.until_event("patient", "Failed")?;
-    appliance.faulty.set(Fault::None);
-    appliance.until_phase("patient", "Succeeded")?;
-    appliance.delete("patient")
 }
