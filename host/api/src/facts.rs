@@ -1,9 +1,10 @@
 //! What is known of each field of each type: the generated table and its reader.
 //!
 //! `facts/facts.txt` holds one line a type (`name [mt=atomic] [gvk=g/v/k]`) and
-//! below it one line a field (` name shape [!] [n=] [*] [lt= mt= ps= pk= k=]`):
+//! below it one line a field (` name shape [!] [n=] [*] [&] [lt= mt= ps= pk= k=]`):
 //! required, protobuf number (a path where JSON inlines what protobuf nests),
-//! a pointer in Go, list and map types and keys, patch strategy. Shapes:
+//! a scalar pointer in Go, a struct that is none (Go always writes it), list and
+//! map types and keys, patch strategy. Shapes:
 //! `s` string, `i` int32, `l` int64, `b` bool, `d` double, `y` base64, `q`
 //! quantity, `x` int-or-string, `t` time, `u` micro time, `a` anything,
 //! `@type`, `[]shape`, `{}shape`. The table drives strict decoding, merging and
@@ -55,6 +56,8 @@ pub struct Field {
     pub required: bool,
     /// A pointer in Go: its zero value differs from absence.
     pub pointer: bool,
+    /// A struct in Go and no pointer: written even when it is empty.
+    pub plain: bool,
     /// The path of protobuf numbers; empty where there is none.
     pub numbers: Vec<u32>,
     /// The list type as the source states it; `None` where it states none.
@@ -172,6 +175,7 @@ fn parse_field(line: &'static str) -> Option<Field> {
         shape: parse_shape(words.next()?)?,
         required: false,
         pointer: false,
+        plain: false,
         numbers: Vec::new(),
         list: None,
         map_keys: Vec::new(),
@@ -184,6 +188,7 @@ fn parse_field(line: &'static str) -> Option<Field> {
         match word.split_once('=') {
             None if word == "!" => field.required = true,
             None if word == "*" => field.pointer = true,
+            None if word == "&" => field.plain = true,
             Some(("n", path)) => {
                 field.numbers = path.split('.').filter_map(|n| n.parse().ok()).collect();
             }
