@@ -64,6 +64,8 @@ pub struct Field {
     pub list: Option<ListKind>,
     pub map_keys: Vec<&'static str>,
     pub atomic_map: bool,
+    /// Owned by its members even where its type is atomic.
+    pub granular_map: bool,
     pub patch_merge: bool,
     pub patch_retain_keys: bool,
     pub patch_key: Option<&'static str>,
@@ -180,6 +182,7 @@ fn parse_field(line: &'static str) -> Option<Field> {
         list: None,
         map_keys: Vec::new(),
         atomic_map: false,
+        granular_map: false,
         patch_merge: false,
         patch_retain_keys: false,
         patch_key: None,
@@ -196,6 +199,7 @@ fn parse_field(line: &'static str) -> Option<Field> {
             Some(("lt", "set")) => field.list = Some(ListKind::Set),
             Some(("lt", _)) => field.list = Some(ListKind::Atomic),
             Some(("mt", "atomic")) => field.atomic_map = true,
+            Some(("mt", "granular")) => field.granular_map = true,
             Some(("ps", strategies)) => {
                 field.patch_merge = strategies.split(',').any(|s| s == "merge");
                 field.patch_retain_keys = strategies.split(',').any(|s| s == "retainKeys");

@@ -11,6 +11,7 @@ pub mod facts;
 pub mod field;
 pub mod kinds;
 pub mod label_selector;
+pub mod managed;
 pub mod meta;
 pub mod names;
 pub mod openapi;

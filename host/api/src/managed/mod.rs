@@ -1,0 +1,33 @@
+//! Server-side apply and managedFields: who owns which field of an object.
+//!
+//! ```text
+//! element  one step of a path       schema  how a type is owned
+//! set      trees of fields, FieldsV1   walk   a value's fields, two values' changes
+//! merge    values changed by values and sets
+//! owners   metadata.managedFields      updater  what a write does to the owners
+//! apply    what kubectl's own apply leaves behind, conflicts as a Status
+//! ```
+//!
+//! Semantics are structured-merge-diff's and KEP-555's. Everything is pure;
+//! the time of a write is an argument. Nothing here stores or converts.
+
+mod builtin;
+mod element;
+mod merge;
+mod owners;
+mod schema;
+mod set;
+mod updater;
+mod walk;
+
+pub use builtin::BuiltIn;
+pub use element::{PathElement, Scalar};
+pub use merge::{merge, reconciled, remove, validate, with_structs};
+pub use owners::{Manager, Managers, Operation, Owned};
+pub use schema::{FactsNode, ListType, MapType, Member, ScalarType, SchemaNode};
+pub use set::{Entry, Set, shown};
+pub use updater::{ApplyError, Conflict, Versions, Writer, apply, track};
+pub use walk::{Comparison, compare, field_set};
+
+#[cfg(test)]
+mod tests;
