@@ -181,10 +181,14 @@ impl Errors {
     }
 
     pub fn not_supported(&mut self, path: &Path, value: &str, supported: &[&str]) {
+        self.not_supported_value(path, value.into(), supported);
+    }
+
+    pub fn not_supported_value(&mut self, path: &Path, value: Value, supported: &[&str]) {
         let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         self.push(
             path,
-            Fault::NotSupported(value.into()),
+            Fault::NotSupported(value),
             format!("supported values: {}", list.join(", ")),
         );
     }

@@ -206,8 +206,11 @@ impl Status {
     pub fn to_value(&self) -> Value {
         let mut v = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {},
-            "status": "Failure", "message": self.message, "reason": self.reason,
+            "status": "Failure", "message": self.message,
         });
+        if !self.reason.is_empty() {
+            v["reason"] = self.reason.into();
+        }
         if let Some(details) = &self.details {
             v["details"] = details.clone();
         }

@@ -3,14 +3,13 @@
 //! and what extension servers have to know to trust it. Settled at each start.
 
 use crate::registry::{self, Along};
-use crate::rest::create::{create_object, ensure};
+use crate::rest::create::{Creation, create_object, ensure};
 use crate::rest::update::write;
 use crate::run::RunError;
 use crate::services;
 use api::kinds::{self, KindRef};
 use api::meta;
 use api::status::Status;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use store::{Range, Store};
@@ -99,7 +98,7 @@ async fn make_service(store: &Store, port: u16) -> Result<(), Status> {
     if let Some(ip) = service_address(store)? {
         object["spec"]["clusterIP"] = ip.to_string().into();
     }
-    create_object(store, &kind, object, false, Timestamp::now()).await?;
+    create_object(store, &kind, object, &Creation::by_server()).await?;
     Ok(())
 }
 

@@ -105,11 +105,7 @@ impl CustomKind {
     }
 
     pub(crate) fn prepare_status(&self, new: &mut Value, old: &Value) {
-        // Unlike that of built-in kinds, this endpoint keeps the metadata too.
-        let version = crate::meta::resource_version(new).to_owned();
-        kinds::keep_all_but_status(new, old);
-        crate::meta::keep(new, old, "metadata");
-        crate::meta::ensure_metadata(new).insert("resourceVersion".to_owned(), version.into());
+        kinds::keep_all_but_status_and_owners(new, old);
     }
 
     pub(crate) fn restore(&self, object: &mut Value) {

@@ -2,7 +2,7 @@
 //! CustomResourceDefinition brought at run time. Everything outside of the
 //! rows speaks of kinds through it; it is cheap to clone.
 
-use super::{Deletion, Kind, Subresource, api_version};
+use super::{Deletion, Kind, Subresource, api_version, update_rules};
 use crate::custom::CustomKind;
 use crate::field::Errors;
 use crate::print::Cells;
@@ -199,6 +199,23 @@ impl KindRef {
         match self {
             KindRef::Row(k) => (k.name)(name),
             KindRef::Custom(_) => names::dns_subdomain(name),
+        }
+    }
+
+    /// Whether an update makes what isn't there (`AllowCreateOnUpdate`).
+    pub fn creates_on_update(&self) -> bool {
+        match self {
+            KindRef::Row(k) => update_rules::creates(k),
+            KindRef::Custom(_) => false,
+        }
+    }
+
+    /// Whether an update may leave out which version it is of
+    /// (`AllowUnconditionalUpdate`).
+    pub fn updates_unconditionally(&self) -> bool {
+        match self {
+            KindRef::Row(k) => update_rules::unconditional(k),
+            KindRef::Custom(_) => false,
         }
     }
 

@@ -50,6 +50,7 @@ mod serviceaccount;
 mod stateful_set;
 mod storage;
 mod strategy;
+mod update_rules;
 mod workload;
 
 use crate::field::{Errors, Path};
@@ -251,22 +252,24 @@ pub fn api_version(group: &str, version: &str) -> String {
     }
 }
 
-/// A status update keeps everything else but the metadata, of which the caller
-/// keeps what the server alone decides.
-pub(crate) fn keep_all_but_status(new: &mut Value, old: &Value) {
-    let status = new.get("status").cloned();
+/// A status update keeps everything else but metadata, which the caller has
+/// settled already.
+fn keep_all_but_status(new: &mut Value, old: &Value) {
     let mut kept = old.clone();
-    crate::meta::keep(&mut kept, new, "metadata");
-    match (status, kept.as_object_mut()) {
-        (Some(status), Some(map)) => {
-            map.insert("status".to_owned(), status);
-        }
-        (None, Some(map)) => {
-            map.shift_remove("status");
-        }
-        (_, None) => {}
+    for key in ["metadata", "status"] {
+        crate::meta::keep(&mut kept, new, key);
     }
     *new = kept;
+}
+
+/// A status update that keeps metadata too, save who owns the status.
+pub(crate) fn keep_all_but_status_and_owners(new: &mut Value, old: &Value) {
+    let mut metadata = old.get("metadata").cloned().unwrap_or_default();
+    for key in ["managedFields", "resourceVersion"] {
+        crate::meta::keep(&mut metadata, &new["metadata"], key);
+    }
+    keep_all_but_status(new, old);
+    new["metadata"] = metadata;
 }
 
 /// Every row, in discovery's order.

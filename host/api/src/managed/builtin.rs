@@ -5,7 +5,7 @@
 use super::schema::FactsNode;
 use super::set::Set;
 use super::updater::Versions;
-use crate::kinds::{KINDS, Kind};
+use crate::kinds::{KINDS, Kind, Subresource};
 use serde_json::Value;
 
 /// One endpoint of a built-in kind.
@@ -18,20 +18,22 @@ pub struct BuiltIn<'a> {
 
 impl BuiltIn<'_> {
     fn row(&self, version: &str) -> Option<&Kind> {
-        if self.kind.api_version() == version {
+        let (group, name) = version.rsplit_once('/').unwrap_or(("", version));
+        let is_it = |k: &Kind| k.group == group && k.version == name;
+        if is_it(self.kind) {
             return Some(self.kind);
         }
         KINDS
             .iter()
             .copied()
-            .find(|k| k.storage == self.kind.storage && k.api_version() == version)
+            .find(|k| k.storage == self.kind.storage && is_it(k))
     }
 }
 
 /// Paths that the endpoint resets; upstream's `GetResetFields`.
 fn reset(kind: &Kind, subresource: &str) -> Vec<&'static [&'static str]> {
     match (kind.plural, subresource) {
-        (_, "") if kind.has_status() => vec![&["status"]],
+        (_, "") if kind.subresources.contains(&Subresource::Status) => vec![&["status"]],
         ("pods", "status") => vec![
             &["spec"],
             &["metadata", "deletionTimestamp"],

@@ -5,14 +5,18 @@
 //! set      trees of fields, FieldsV1   walk   a value's fields, two values' changes
 //! merge    values changed by values and sets
 //! owners   metadata.managedFields      updater  what a write does to the owners
-//! apply    what kubectl's own apply leaves behind, conflicts as a Status
+//! endpoint     what the API server calls: built-in and custom kinds, refusals
+//! last_applied what kubectl's client-side apply leaves behind
 //! ```
 //!
 //! Semantics are structured-merge-diff's and KEP-555's. Everything is pure;
 //! the time of a write is an argument. Nothing here stores or converts.
 
 mod builtin;
+mod custom;
 mod element;
+mod endpoint;
+mod last_applied;
 mod merge;
 mod owners;
 mod schema;
@@ -21,7 +25,9 @@ mod updater;
 mod walk;
 
 pub use builtin::BuiltIn;
+pub use custom::{CustomNode, OfCustom};
 pub use element::{PathElement, Scalar};
+pub use endpoint::Endpoint;
 pub use merge::{merge, reconciled, remove, validate, with_structs};
 pub use owners::{Manager, Managers, Operation, Owned};
 pub use schema::{FactsNode, ListType, MapType, Member, ScalarType, SchemaNode};

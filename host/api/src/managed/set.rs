@@ -120,6 +120,12 @@ impl Set {
         })
     }
 
+    /// Only what is in or below the field `name` of the root.
+    pub fn intersection_with_tree(&self, name: &str) -> Set {
+        let of_it = |e: &&Entry| e.element == PathElement::field(name);
+        Set(self.0.iter().filter(of_it).cloned().collect())
+    }
+
     fn combine(&self, other: &Set, with: Combine) -> Set {
         let (mut a, mut b) = (self.0.iter().peekable(), other.0.iter().peekable());
         let mut out = Vec::with_capacity(self.0.len());

@@ -7,7 +7,10 @@ const FIRST: &str = "2026-01-01T00:00:01Z";
 const SECOND: &str = "2026-01-01T00:00:02Z";
 
 fn kind(plural: &str) -> &'static Kind {
-    kinds::by_resource("", "v1", plural).unwrap()
+    kinds::KINDS
+        .iter()
+        .find(|k| k.group.is_empty() && k.plural == plural)
+        .unwrap()
 }
 
 fn writer<'a>(manager: &'a str, time: &'a str) -> Writer<'a> {

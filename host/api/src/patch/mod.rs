@@ -15,6 +15,8 @@ pub enum PatchError {
     /// The patch reads well, but not onto this object.
     #[error("{0}")]
     Inapplicable(String),
+    #[error("{0}")]
+    TooLarge(String),
 }
 
 /// Most operations in one JSON patch, as upstream bounds it.
@@ -48,7 +50,7 @@ pub fn json_patch(target: &mut Value, patch: Value) -> Result<(), PatchError> {
     let operations: json_patch::Patch =
         serde_json::from_value(patch).map_err(|e| PatchError::Malformed(e.to_string()))?;
     if operations.0.len() > MAX_OPERATIONS {
-        return Err(PatchError::Malformed(format!(
+        return Err(PatchError::TooLarge(format!(
             "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
             operations.0.len()
         )));

@@ -1,6 +1,7 @@
 //! Request bodies to objects of a kind, with `fieldValidation`.
 
 use super::Call;
+use super::options::Strictness;
 use api::decode::{self, Parsed};
 use api::kinds::KindRef;
 use api::meta;
@@ -15,29 +16,6 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 pub(crate) struct Decoded {
     pub(crate) object: Value,
     pub(crate) warnings: Vec<String>,
-}
-
-/// How faults that only strictness sees are treated (`fieldValidation`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Strictness {
-    Strict,
-    Warn,
-    Ignore,
-}
-
-pub(crate) fn strictness(call: &Call) -> Result<Strictness, Status> {
-    match call.query.text("fieldValidation") {
-        "Strict" => Ok(Strictness::Strict),
-        "" | "Warn" => Ok(Strictness::Warn),
-        "Ignore" => Ok(Strictness::Ignore),
-        other => Err(Status::new(
-            422,
-            "Invalid",
-            format!(
-                " \"\" is invalid: fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Warn\", \"Strict\""
-            ),
-        )),
-    }
 }
 
 /// The media type of the body, without parameters.
@@ -68,8 +46,11 @@ pub(crate) fn parse(call: &Call, type_name: &str) -> Result<Parsed, Status> {
 }
 
 /// The body as an object of `kind`.
-pub(crate) fn object(call: &Call, kind: &KindRef) -> Result<Decoded, Status> {
-    let strictness = strictness(call)?;
+pub(crate) fn object(
+    call: &Call,
+    kind: &KindRef,
+    strictness: Strictness,
+) -> Result<Decoded, Status> {
     let mut parsed = parse(call, kind.type_name())?;
     check_type(&parsed.value, kind)?;
     let mut unknown = Vec::new();
@@ -109,7 +90,7 @@ fn cannot_be_handled(kind: &KindRef, why: &str) -> Status {
 }
 
 /// The body's own apiVersion and kind, where it has them, must be the URL's.
-fn check_type(value: &Value, kind: &KindRef) -> Result<(), Status> {
+pub(crate) fn check_type(value: &Value, kind: &KindRef) -> Result<(), Status> {
     if !value.is_object() {
         return Err(Status::bad_request(format!(
             "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
@@ -159,6 +140,42 @@ pub(crate) fn stamp(object: &mut Value, kind: &KindRef) {
     meta::ensure_metadata(object);
 }
 
+/// Owners that stand twice are left out; says so.
+pub(crate) fn dedup_owners(object: &mut Value) -> Option<String> {
+    let list = object
+        .pointer_mut("/metadata/ownerReferences")
+        .and_then(Value::as_array_mut)?;
+    let mut kept: Vec<Value> = Vec::with_capacity(list.len());
+    let mut twice = Vec::new();
+    for owner in std::mem::take(list) {
+        if kept.contains(&owner) {
+            twice.push(meta::text(&owner, &["uid"]).to_owned());
+        } else {
+            kept.push(owner);
+        }
+    }
+    *list = kept;
+    (!twice.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            twice.join(", ")
+        )
+    })
+}
+
+/// The name that an object says must be the one of the URL.
+pub(crate) fn check_name(object: &Value, name: &str) -> Result<(), Status> {
+    match meta::name(object) {
+        "" => Err(Status::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        ))),
+        other if other != name => Err(Status::bad_request(format!(
+            "the name of the object ({other}) does not match the name on the URL ({name})"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// The namespace of the object, taken from the URL, must not be another one.
 pub(crate) fn settle_namespace(
     object: &mut Value,
@@ -167,6 +184,7 @@ pub(crate) fn settle_namespace(
 ) -> Result<(), Status> {
     let metadata = meta::ensure_metadata(object);
     if !kind.namespaced() {
+        metadata.shift_remove("namespace");
         return Ok(());
     }
     match metadata.get("namespace").and_then(Value::as_str) {

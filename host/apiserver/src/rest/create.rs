@@ -1,10 +1,12 @@
 //! Create: decode, admit, default, validate, write; `generateName` too.
 
+use super::options::{self, Verb};
 use super::{Answer, Call, body};
-use crate::registry::{self, Written};
+use crate::registry::{self, Along, Written};
 use crate::{respond, services};
 use api::field::Errors;
 use api::kinds::{self, KindRef};
+use api::managed::{Endpoint, Writer};
 use api::meta;
 use api::status::{Qualified, Status};
 use jiff::Timestamp;
@@ -18,20 +20,41 @@ const NAME_ATTEMPTS: usize = 8;
 const MEANWHILE_ATTEMPTS: usize = 64;
 
 pub(crate) async fn create(call: Call) -> Answer {
-    let decoded = body::object(&call, &call.kind)?;
-    let dry_run = call.query.dry_run()?;
-    let mut object = decoded.object;
+    let options = options::read(&call, Verb::Create)?;
+    let decoded = body::object(&call, &call.kind, options.strictness)?;
+    let (mut object, mut warnings) = (decoded.object, decoded.warnings);
     body::settle_namespace(&mut object, &call.kind, &call.route.namespace)?;
-    if !meta::resource_version(&object).is_empty() {
-        return Err(Status::bad_request(
-            "resourceVersion should not be set on objects to be created",
-        ));
-    }
+    warnings.extend(body::dedup_owners(&mut object));
     call.may_grant(&object, None)?;
-    let created = create_object(&call.store, &call.kind, object, dry_run, call.now).await?;
+    let how = Creation {
+        dry_run: options.dry_run,
+        manager: Some(&options.manager),
+        now: call.now,
+    };
+    let created = create_object(&call.store, &call.kind, object, &how).await?;
     let mut response = call.object(201, created);
-    respond::warn(&mut response, &decoded.warnings);
+    respond::warn(&mut response, &warnings);
     Ok(response)
+}
+
+/// How an object is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Creation<'a> {
+    pub(crate) dry_run: bool,
+    /// Who owns what it says; `None`: the object says who.
+    pub(crate) manager: Option<&'a str>,
+    pub(crate) now: Timestamp,
+}
+
+impl Creation<'_> {
+    /// What the server makes by itself.
+    pub(crate) fn by_server() -> Creation<'static> {
+        Creation {
+            dry_run: false,
+            manager: Some("kube-apiserver"),
+            now: Timestamp::now(),
+        }
+    }
 }
 
 /// Makes `object`, whose apiVersion, kind and namespace are settled.
@@ -39,12 +62,21 @@ pub(crate) async fn create_object(
     store: &Store,
     kind: &KindRef,
     mut object: Value,
-    dry_run: bool,
-    now: Timestamp,
+    how: &Creation<'_>,
 ) -> Result<Value, Status> {
     let generate = meta::text(&object, &["metadata", "generateName"]).to_owned();
     let generated = meta::name(&object).is_empty() && !generate.is_empty();
-    fill(&mut object, now);
+    if !matches!(meta::resource_version(&object), "" | "0") {
+        let why = "resourceVersion should not be set on objects to be created";
+        return Err(Status::new(500, "", why));
+    }
+    meta::ensure_metadata(&mut object).shift_remove("resourceVersion");
+    wipe(&mut object);
+    kind.default(&mut object);
+    if let Some(manager) = how.manager {
+        own(kind, &mut object, manager, how.now);
+    }
+    fill(&mut object, how.now);
     let mut attempts = NAME_ATTEMPTS;
     let mut meanwhile = MEANWHILE_ATTEMPTS;
     loop {
@@ -57,32 +89,20 @@ pub(crate) async fn create_object(
         kind.default(&mut object);
         kind.prepare_create(&mut object);
         let namespace = admit_namespace(store, kind, &object)?;
-        let mut along = services::plan(store, kind, &mut object, None, now)?;
+        let mut along = services::plan(store, kind, &mut object, None, how.now)?;
         along.compare.extend(namespace);
         check(kind, &object)?;
         let name = meta::name(&object).to_owned();
-        let key = registry::key(kind, meta::namespace(&object), &name);
-        let value = registry::encode(kind, &object)?;
-        if dry_run {
-            let taken = registry::get(store, kind, meta::namespace(&object), &name).is_ok();
-            return match taken {
-                true => Err(Status::already_exists(kind.resource(), &name)),
-                false => Ok(object),
-            };
-        }
-        match registry::create(store, key, value, along).await? {
-            Written::At(revision) => {
-                registry::set_revision(&mut object, revision);
-                return Ok(object);
-            }
-            Written::Lost(current) if matches!(current.first(), Some(Some(_))) => {
+        match commit(store, kind, &mut object, along, how).await? {
+            Made::Done => return Ok(object),
+            Made::Taken => {
                 attempts -= 1;
                 if !generated || attempts == 0 {
-                    return Err(Status::already_exists(kind.resource(), &name));
+                    return Err(taken(kind, &name, !generate.is_empty()));
                 }
             }
             // What the write relies on changed meanwhile: look again.
-            Written::Lost(_) => {
+            Made::Foiled => {
                 meanwhile -= 1;
                 if meanwhile == 0 {
                     return Err(Status::unavailable("the namespace is changing too fast"));
@@ -92,19 +112,93 @@ pub(crate) async fn create_object(
     }
 }
 
-/// What the server alone decides of a new object.
-fn fill(object: &mut Value, now: Timestamp) {
+/// What became of one try.
+enum Made {
+    Done,
+    /// The name is taken.
+    Taken,
+    /// What the write relies on changed.
+    Foiled,
+}
+
+async fn commit(
+    store: &Store,
+    kind: &KindRef,
+    object: &mut Value,
+    along: Along,
+    how: &Creation<'_>,
+) -> Result<Made, Status> {
+    let (in_namespace, name) = (meta::namespace(object), meta::name(object));
+    if how.dry_run {
+        let found = registry::get(store, kind, in_namespace, name);
+        return Ok(match found {
+            Ok(_) => Made::Taken,
+            Err(_) => Made::Done,
+        });
+    }
+    let key = registry::key(kind, in_namespace, name);
+    let value = registry::encode(kind, object)?;
+    let mut written = registry::create(store, key.clone(), value, along.clone()).await;
+    if written.as_ref().is_err_and(|e| e.code == 413) {
+        // Ownership can be what makes an object too large: better none.
+        meta::ensure_metadata(object).shift_remove("managedFields");
+        let value = registry::encode(kind, object)?;
+        written = registry::create(store, key, value, along).await;
+    }
+    Ok(match written? {
+        Written::At(revision) => {
+            registry::set_revision(object, revision);
+            Made::Done
+        }
+        Written::Lost(current) if matches!(current.first(), Some(Some(_))) => Made::Taken,
+        Written::Lost(_) => Made::Foiled,
+    })
+}
+
+fn taken(kind: &KindRef, name: &str, generate: bool) -> Status {
+    let mut status = Status::already_exists(kind.resource(), name);
+    if generate {
+        status.message += ", the server was not able to generate a unique name for the object";
+        if let Some(details) = &mut status.details {
+            details["retryAfterSeconds"] = 1.into();
+        }
+    }
+    status
+}
+
+/// What no client may set.
+fn wipe(object: &mut Value) {
     let metadata = meta::ensure_metadata(object);
     for key in [
+        "uid",
+        "creationTimestamp",
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "selfLink",
-        "managedFields",
-        "generation",
-        "resourceVersion",
     ] {
         metadata.shift_remove(key);
     }
+}
+
+/// Whoever makes an object owns what it says.
+fn own(kind: &KindRef, object: &mut Value, manager: &str, now: Timestamp) {
+    let endpoint = Endpoint {
+        kind,
+        subresource: "",
+    };
+    let writer = Writer {
+        manager,
+        version: &kind.api_version(),
+        subresource: "",
+        time: &api::time::rfc3339(now),
+    };
+    endpoint.track(None, object, &writer);
+}
+
+/// What the server alone decides of a new object.
+fn fill(object: &mut Value, now: Timestamp) {
+    let metadata = meta::ensure_metadata(object);
+    metadata.shift_remove("generation");
     metadata.insert(
         "uid".to_owned(),
         uuid::Uuid::new_v4().hyphenated().to_string().into(),
@@ -185,7 +279,7 @@ fn generate_name(prefix: &str) -> String {
 
 /// An object that has to be there, made if it isn't.
 pub(crate) async fn ensure(store: &Store, kind: &KindRef, object: Value) -> Result<(), Status> {
-    match create_object(store, kind, object, false, Timestamp::now()).await {
+    match create_object(store, kind, object, &Creation::by_server()).await {
         Ok(_) => Ok(()),
         Err(status) if status.reason == "AlreadyExists" => Ok(()),
         Err(status) => Err(status),

@@ -6,6 +6,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod eviction;
 pub(crate) mod list;
+pub(crate) mod options;
 pub(crate) mod patch;
 pub(crate) mod pod;
 pub(crate) mod scale;

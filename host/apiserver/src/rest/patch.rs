@@ -1,13 +1,15 @@
 //! Patch: the current object, changed as the patch says, by the update road.
 
-use super::body::{self, Strictness};
-use super::update::{Part, guaranteed};
+use super::body;
+use super::options::{self, Strictness, Verb, WriteOptions};
+use super::update::{Change, Part, guaranteed, own};
 use super::{Answer, Call};
 use crate::registry::Stored;
 use crate::respond;
-use api::decode;
+use api::decode::{self, Parsed};
 use api::field::{Errors, Path};
-use api::meta;
+use api::kinds::KindRef;
+use api::managed::{Endpoint, Writer};
 use api::patch::{PatchError, json_patch, merge, strategic_merge};
 use api::status::{Qualified, Status};
 use serde_json::Value;
@@ -22,74 +24,113 @@ enum Style {
     Json,
     Merge,
     Strategic,
+    Apply,
+}
+
+/// By the media type; custom kinds have no strategic merge.
+fn style(call: &Call) -> Result<Style, Status> {
+    let strategic = matches!(call.kind, KindRef::Row(_));
+    match body::media_type(call).as_str() {
+        JSON_PATCH => Ok(Style::Json),
+        MERGE_PATCH => Ok(Style::Merge),
+        STRATEGIC if strategic => Ok(Style::Strategic),
+        APPLY => Ok(Style::Apply),
+        _ => Err(Status::unsupported_media_type(match strategic {
+            true => &[JSON_PATCH, MERGE_PATCH, STRATEGIC, APPLY],
+            false => &[JSON_PATCH, MERGE_PATCH, APPLY],
+        })),
+    }
 }
 
 pub(crate) async fn patch(call: Call, part: Part) -> Answer {
-    let style = match body::media_type(&call).as_str() {
-        JSON_PATCH => Style::Json,
-        MERGE_PATCH => Style::Merge,
-        STRATEGIC => Style::Strategic,
-        APPLY => {
-            return Err(Status::new(
-                415,
-                "UnsupportedMediaType",
-                "server-side apply is not supported by this server yet; use kubectl apply without --server-side",
-            ));
-        }
-        _ => {
-            return Err(Status::unsupported_media_type(&[
-                JSON_PATCH,
-                MERGE_PATCH,
-                STRATEGIC,
-            ]));
-        }
-    };
-    let strictness = body::strictness(&call)?;
-    let dry_run = call.query.dry_run()?;
-    let parsed = decode::json(&call.body)
-        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    let style = style(&call)?;
+    if style == Style::Apply {
+        return apply(call, part).await;
+    }
+    let options = options::read(&call, Verb::Patch)?;
+    let parsed = decode::json(&call.body).map_err(|_| Status::bad_request("invalid JSON patch"))?;
     let mut warnings = Vec::new();
-    let updated = guaranteed(&call, part, dry_run, |current| {
-        warnings.clear();
-        let mut patched = apply(&call, style, &parsed.value, current)?;
-        let mut unknown = Vec::new();
-        call.kind
-            .conform(&mut patched, &mut unknown)
-            .map_err(|e| rejected(&call.body, &e))?;
-        let faults = body::faults(&unknown, &parsed.duplicates);
-        match strictness {
-            Strictness::Strict if !faults.is_empty() => {
-                let why = format!("strict decoding error: {}", faults.join(", "));
-                return Err(rejected(&call.body, &why));
-            }
-            Strictness::Warn => warnings = faults,
-            Strictness::Strict | Strictness::Ignore => {}
-        }
-        settle(&call, &parsed.value, style, &mut patched, current)?;
+    let how = Change {
+        part,
+        dry_run: options.dry_run,
+        creates: false,
+    };
+    let updated = guaranteed(&call, &how, |current| {
+        let current = current.ok_or_else(Status::no_such_path)?;
+        let (mut patched, faults) = patched(&call, &options, style, &parsed, current)?;
+        warnings = faults;
+        warnings.extend(body::dedup_owners(&mut patched));
+        own(&call, &options, Some(&current.object), &mut patched);
         Ok(patched)
     })
     .await?;
-    let mut response = call.object(200, updated);
+    let mut response = call.object(200, updated.object);
     respond::warn(&mut response, &warnings);
     Ok(response)
 }
 
-fn apply(call: &Call, style: Style, patch: &Value, current: &Stored) -> Result<Value, Status> {
-    let mut target = current.object.clone();
+/// The patched object, conforming and with defaults, and what to warn of.
+fn patched(
+    call: &Call,
+    options: &WriteOptions,
+    style: Style,
+    patch: &Parsed,
+    current: &Stored,
+) -> Result<(Value, Vec<String>), Status> {
+    let mut patched = change(call, style, &patch.value, &current.object)?;
+    let shown = patched.clone();
+    let mut unknown = Vec::new();
+    call.kind
+        .conform(&mut patched, &mut unknown)
+        .map_err(|e| rejected(&shown, &e))?;
+    let faults = match style {
+        Style::Json => body::faults(&unknown, &patch.duplicates)
+            .into_iter()
+            .map(|f| match f.starts_with("duplicate") {
+                true => format!("json patch {f}"),
+                false => f,
+            })
+            .collect(),
+        Style::Merge | Style::Strategic | Style::Apply => body::faults(&unknown, &patch.duplicates),
+    };
+    if options.strictness == Strictness::Strict && !faults.is_empty() {
+        let why = format!("strict decoding error: {}", faults.join(", "));
+        return Err(rejected(&shown, &why));
+    }
+    body::settle_namespace(&mut patched, &call.kind, &call.route.namespace)?;
+    body::check_name(&patched, &call.route.name)?;
+    body::check_type(&patched, &call.kind)?;
+    call.kind.default(&mut patched);
+    let warnings = match options.strictness {
+        Strictness::Warn => faults,
+        Strictness::Strict | Strictness::Ignore => Vec::new(),
+    };
+    Ok((patched, warnings))
+}
+
+fn change(call: &Call, style: Style, patch: &Value, current: &Value) -> Result<Value, Status> {
+    let mut target = current.clone();
     let outcome = match style {
         Style::Merge if !patch.is_object() => Err(PatchError::Malformed(
-            "json: cannot unmarshal into Go value of type map[string]interface {}".to_owned(),
+            "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}"
+                .to_owned(),
         )),
         Style::Merge => {
             merge(&mut target, patch.clone());
             Ok(())
         }
         Style::Json => json_patch(&mut target, patch.clone()),
-        Style::Strategic => strategic_merge(&mut target, patch.clone(), call.kind.type_name()),
+        Style::Strategic | Style::Apply => {
+            strategic_merge(&mut target, patch.clone(), call.kind.type_name())
+        }
     };
     match outcome {
         Ok(()) => Ok(target),
         Err(PatchError::Malformed(why)) => Err(Status::bad_request(why)),
+        Err(PatchError::TooLarge(why)) => {
+            let why = format!("Request entity too large: {why}");
+            Err(Status::new(413, "RequestEntityTooLarge", why))
+        }
         Err(PatchError::Inapplicable(why)) => Err(Status::new(
             422,
             "Invalid",
@@ -98,42 +139,57 @@ fn apply(call: &Call, style: Style, patch: &Value, current: &Stored) -> Result<V
     }
 }
 
-/// A patch changes neither what the object is, nor where; and only a version
-/// that the patch itself names is a precondition.
-fn settle(
-    call: &Call,
-    patch: &Value,
-    style: Style,
-    patched: &mut Value,
-    current: &Stored,
-) -> Result<(), Status> {
-    body::settle_namespace(patched, &call.kind, &call.route.namespace)?;
-    if meta::name(patched) != call.route.name {
+/// An applied configuration: makes the object if there is none.
+async fn apply(call: Call, part: Part) -> Answer {
+    let options = options::read(&call, Verb::Apply)?;
+    let config = decode::yaml(&call.body)
+        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    if !config.value.is_object() {
         return Err(Status::bad_request(
-            "the name of the object does not match the name on the URL",
+            "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
         ));
     }
-    for key in ["apiVersion", "kind"] {
-        if patched.get(key) != current.object.get(key) && patched.get(key).is_some() {
-            return Err(Status::bad_request(format!("a patch may not change {key}")));
-        }
-    }
-    let named = match style {
-        Style::Json => meta::resource_version(patched) != meta::resource_version(&current.object),
-        Style::Merge | Style::Strategic => {
-            meta::at(patch, &["metadata", "resourceVersion"]).is_some_and(|v| !v.is_null())
-        }
+    let how = Change {
+        part,
+        dry_run: options.dry_run,
+        creates: part == Part::Main,
     };
-    if !named {
-        meta::ensure_metadata(patched).shift_remove("resourceVersion");
-    }
-    Ok(())
+    let subresource = call.route.subresource.as_str();
+    let endpoint = Endpoint {
+        kind: &call.kind,
+        subresource,
+    };
+    let writer = Writer {
+        manager: &options.manager,
+        version: &call.kind.api_version(),
+        subresource,
+        time: &api::time::rfc3339(call.now),
+    };
+    let mut warnings = Vec::new();
+    let applied = guaranteed(&call, &how, |current| {
+        let live = current.map(|c| &c.object);
+        let mut object = endpoint.apply(live, &config.value, &writer, options.force)?;
+        // Removed fields are null until here.
+        call.kind
+            .conform(&mut object, &mut Vec::new())
+            .map_err(|why| Status::new(500, "", why))?;
+        body::settle_namespace(&mut object, &call.kind, &call.route.namespace)?;
+        body::check_name(&object, &call.route.name)?;
+        body::stamp(&mut object, &call.kind);
+        call.kind.default(&mut object);
+        warnings = body::dedup_owners(&mut object).into_iter().collect();
+        Ok(object)
+    })
+    .await?;
+    let mut response = call.object(applied.code(), applied.object);
+    respond::warn(&mut response, &warnings);
+    Ok(response)
 }
 
-fn rejected(patch: &[u8], why: &str) -> Status {
+/// A patch whose result is no object of the kind, with that result.
+fn rejected(patched: &Value, why: &str) -> Status {
     let mut errors = Errors::default();
-    let text = String::from_utf8_lossy(patch);
-    errors.invalid(&Path::new("patch"), text.as_ref(), why);
+    errors.invalid(&Path::new("patch"), patched.to_string(), why);
     Status::invalid(
         Qualified {
             group: "",

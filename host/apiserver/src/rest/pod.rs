@@ -1,7 +1,7 @@
 //! What only pods have: binding, and the streams to their node.
 
 use super::update::{ATTEMPTS, write};
-use super::{Answer, Call, body, eviction};
+use super::{Answer, Call, body, eviction, options};
 use crate::registry::{self, Along, Stored};
 use crate::{proxy, respond};
 use api::field::Errors;
@@ -32,7 +32,8 @@ pub(crate) async fn bindings(mut call: Call) -> Answer {
     if call.route.verb != "create" || !call.route.name.is_empty() {
         return Err(Status::method_not_allowed());
     }
-    let decoded = body::object(&call, &call.kind)?;
+    let options = options::read(&call, options::Verb::Create)?;
+    let decoded = body::object(&call, &call.kind, options.strictness)?;
     let pods = kinds::by_resource("", "v1", "pods").ok_or_else(Status::no_such_path)?;
     call.route.name = meta::name(&decoded.object).to_owned();
     call.kind = pods;
@@ -41,8 +42,9 @@ pub(crate) async fn bindings(mut call: Call) -> Answer {
 
 async fn bind(call: Call) -> Answer {
     let kind = kinds::by_resource("", "v1", "bindings").ok_or_else(Status::no_such_path)?;
-    let decoded = body::object(&call, &kind)?;
-    let dry_run = call.query.dry_run()?;
+    let options = options::read(&call, options::Verb::Create)?;
+    let decoded = body::object(&call, &kind, options.strictness)?;
+    let dry_run = options.dry_run;
     let binding = decoded.object;
     let name = call.route.name.clone();
     let mut errors = Errors::default();

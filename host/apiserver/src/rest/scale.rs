@@ -1,7 +1,8 @@
 //! The scale of a workload: its replica count as an object of its own
 //! (`autoscaling/v1` Scale), whatever kind the workload is.
 
-use super::update::{Part, guaranteed};
+use super::options::{self, Verb};
+use super::update::{Change, Part, guaranteed, own};
 use super::{Answer, Call, body};
 use crate::registry::Stored;
 use crate::respond;
@@ -128,6 +129,10 @@ async fn patch(call: Call) -> Answer {
 fn refused(error: PatchError) -> Status {
     match error {
         PatchError::Malformed(why) => Status::bad_request(why),
+        PatchError::TooLarge(why) => {
+            let why = format!("Request entity too large: {why}");
+            Status::new(413, "RequestEntityTooLarge", why)
+        }
         PatchError::Inapplicable(why) => Status::new(
             422,
             "Invalid",
@@ -163,8 +168,23 @@ fn apply(scale: &Value, current: &Stored) -> Result<Value, Status> {
     Ok(wanted)
 }
 
-async fn write(call: Call, change: impl FnMut(&Stored) -> Result<Value, Status>) -> Answer {
-    let dry_run = call.query.dry_run()?;
-    let updated = guaranteed(&call, Part::Main, dry_run, change).await?;
-    Ok(respond::json(200, &view(&updated), call.accepted))
+async fn write(call: Call, mut change: impl FnMut(&Stored) -> Result<Value, Status>) -> Answer {
+    let verb = match call.route.verb {
+        "patch" => Verb::Patch,
+        _ => Verb::Update,
+    };
+    let options = options::read(&call, verb)?;
+    let how = Change {
+        part: Part::Main,
+        dry_run: options.dry_run,
+        creates: false,
+    };
+    let updated = guaranteed(&call, &how, |current| {
+        let current = current.ok_or_else(Status::no_such_path)?;
+        let mut wanted = change(current)?;
+        own(&call, &options, Some(&current.object), &mut wanted);
+        Ok(wanted)
+    })
+    .await?;
+    Ok(respond::json(200, &view(&updated.object), call.accepted))
 }

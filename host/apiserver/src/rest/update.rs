@@ -1,12 +1,16 @@
 //! Update: what the client wants, onto what stands, if nobody was faster.
 //! [`guaranteed`] is the one road of every write to an existing object.
 
-use super::create::parse_revision;
+use super::create::{Creation, create_object, parse_revision};
+use super::options::{self, Verb, WriteOptions};
 use super::{Answer, Call, body};
+use crate::authz::Attributes;
 use crate::registry::{self, Along, Stored, Written};
+use crate::route::Route;
 use crate::{respond, services};
-use api::field::Errors;
+use api::field::{Errors, Path};
 use api::kinds::{self, Deletion, KindRef};
+use api::managed::{Endpoint, Writer};
 use api::meta;
 use api::status::Status;
 use serde_json::Value;
@@ -26,63 +30,204 @@ pub(crate) enum Part {
 pub(crate) const ATTEMPTS: usize = 32;
 
 pub(crate) async fn update(call: Call, part: Part) -> Answer {
-    let decoded = body::object(&call, &call.kind)?;
-    let dry_run = call.query.dry_run()?;
-    let mut wanted = decoded.object;
+    let options = options::read(&call, Verb::Update)?;
+    let decoded = body::object(&call, &call.kind, options.strictness)?;
+    let (mut wanted, mut warnings) = (decoded.object, decoded.warnings);
     body::settle_namespace(&mut wanted, &call.kind, &call.route.namespace)?;
-    match meta::name(&wanted) {
-        "" => {
-            let name = call.route.name.clone();
-            meta::ensure_metadata(&mut wanted).insert("name".to_owned(), name.into());
-        }
-        name if name != call.route.name => {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                call.route.name
-            )));
-        }
-        _ => {}
-    }
-    let updated = guaranteed(&call, part, dry_run, |_| Ok(wanted.clone())).await?;
-    let mut response = call.object(200, updated);
-    respond::warn(&mut response, &decoded.warnings);
+    body::check_name(&wanted, &call.route.name)?;
+    warnings.extend(body::dedup_owners(&mut wanted));
+    call.kind.default(&mut wanted);
+    let how = Change {
+        part,
+        dry_run: options.dry_run,
+        creates: part == Part::Main && call.kind.creates_on_update(),
+    };
+    let updated = guaranteed(&call, &how, |current| {
+        let mut wanted = wanted.clone();
+        precondition(&call, &wanted, current)?;
+        own(&call, &options, current.map(|c| &c.object), &mut wanted);
+        Ok(wanted)
+    })
+    .await?;
+    let mut response = call.object(updated.code(), updated.object);
+    respond::warn(&mut response, &warnings);
     Ok(response)
 }
 
-/// Reads, lets `change` make the wanted object, checks, writes; again while
-/// others win and the wanted object names no resourceVersion of its own.
+/// A uid in the body is a precondition.
+fn precondition(call: &Call, wanted: &Value, current: Option<&Stored>) -> Result<(), Status> {
+    let (uid, name) = (meta::uid(wanted), &call.route.name);
+    let standing = current.map_or("", |c| meta::uid(&c.object));
+    if uid.is_empty() || uid == standing {
+        return Ok(());
+    }
+    let prefix = registry::prefix(&call.kind, &call.route.namespace);
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {prefix}{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {standing}"
+    );
+    Err(Status::conflict(call.kind.resource(), name, &why))
+}
+
+/// Whoever writes owns what changes.
+pub(crate) fn own(call: &Call, options: &WriteOptions, live: Option<&Value>, new: &mut Value) {
+    let subresource = call.route.subresource.as_str();
+    let endpoint = Endpoint {
+        kind: &call.kind,
+        subresource,
+    };
+    let writer = Writer {
+        manager: &options.manager,
+        version: &call.kind.api_version(),
+        subresource,
+        time: &api::time::rfc3339(call.now),
+    };
+    endpoint.track(live, new, &writer);
+}
+
+/// How an object is changed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    pub(crate) part: Part,
+    pub(crate) dry_run: bool,
+    /// Whether it is made if it isn't there.
+    pub(crate) creates: bool,
+}
+
+/// What a change came to.
+pub(crate) struct Changed {
+    pub(crate) object: Value,
+    pub(crate) is_new: bool,
+}
+
+impl Changed {
+    pub(crate) fn code(&self) -> u16 {
+        if self.is_new { 201 } else { 200 }
+    }
+}
+
+/// Reads, lets `change` make the wanted object with its owners, checks,
+/// writes; again while others win and the wanted object names no
+/// resourceVersion that is too old.
 pub(crate) async fn guaranteed(
     call: &Call,
-    part: Part,
-    dry_run: bool,
-    mut change: impl FnMut(&Stored) -> Result<Value, Status>,
-) -> Result<Value, Status> {
-    let (kind, name) = (&call.kind, call.route.name.as_str());
+    how: &Change,
+    mut change: impl FnMut(Option<&Stored>) -> Result<Value, Status>,
+) -> Result<Changed, Status> {
     for _ in 0..ATTEMPTS {
-        let current = call.current()?;
-        let mut wanted = change(&current)?;
-        match meta::resource_version(&wanted) {
-            "" => {}
-            version => {
-                if parse_revision(kind.resource(), name, version)? != current.revision {
-                    return Err(Status::modified(kind.resource(), name));
+        let current = match call.current() {
+            Ok(current) => current,
+            Err(status) if status.code == 404 && how.creates => {
+                match make(call, how, change(None)?).await {
+                    Err(status) if status.reason == "AlreadyExists" => continue,
+                    outcome => return outcome,
                 }
             }
-        }
-        prepare(kind, part, &mut wanted, &current.object)?;
+            Err(status) => return Err(status),
+        };
+        let mut wanted = change(Some(&current))?;
+        check_version(call, &wanted, &current)?;
+        prepare(&call.kind, how.part, &mut wanted, &current.object);
         call.may_grant(&wanted, Some(&current.object))?;
         let old = Some(&current.object);
-        let along = services::plan(&call.store, kind, &mut wanted, old, call.now)?;
-        check(kind, part, &wanted, &current.object)?;
-        if dry_run {
+        let along = services::plan(&call.store, &call.kind, &mut wanted, old, call.now)?;
+        check(&call.kind, how.part, &wanted, &current.object)?;
+        settle_times(&mut wanted, &current);
+        let outcome = if how.dry_run {
             registry::set_revision(&mut wanted, current.revision);
-            return Ok(wanted);
-        }
-        if let Some(object) = write(&call.store, kind, current, wanted, along).await? {
-            return Ok(object);
+            Some(wanted)
+        } else {
+            write(&call.store, &call.kind, current, wanted, along).await?
+        };
+        if let Some(object) = outcome {
+            return Ok(Changed {
+                object,
+                is_new: false,
+            });
         }
     }
-    Err(Status::modified(kind.resource(), name))
+    let (resource, name) = (call.kind.resource(), &call.route.name);
+    Err(Status::modified(resource, name))
+}
+
+/// An update or an apply of what isn't there yet.
+async fn make(call: &Call, how: &Change, mut wanted: Value) -> Result<Changed, Status> {
+    let mut route = call.route.clone();
+    route.verb = "create";
+    let route = Route::Resource(route);
+    let attributes = Attributes::of(&route, "");
+    call.authorizer.authorize(&call.user, &attributes)?;
+    call.may_grant(&wanted, None)?;
+    let uid = meta::uid(&wanted);
+    if !uid.is_empty() {
+        let why = format!(
+            "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+        );
+        let (resource, name) = (call.kind.resource(), &call.route.name);
+        return Err(Status::conflict(resource, name, &why));
+    }
+    meta::ensure_metadata(&mut wanted).shift_remove("resourceVersion");
+    let creation = Creation {
+        dry_run: how.dry_run,
+        manager: None,
+        now: call.now,
+    };
+    let object = create_object(&call.store, &call.kind, wanted, &creation).await?;
+    Ok(Changed {
+        object,
+        is_new: true,
+    })
+}
+
+/// The version that the wanted object names has to stand; some kinds have to
+/// be told.
+fn check_version(call: &Call, wanted: &Value, current: &Stored) -> Result<(), Status> {
+    let (kind, name) = (&call.kind, call.route.name.as_str());
+    match meta::resource_version(wanted) {
+        "" | "0" if kind.updates_unconditionally() => Ok(()),
+        "" | "0" => {
+            let mut errors = Errors::default();
+            let path = Path::new("metadata").child("resourceVersion");
+            errors.invalid(&path, 0, "must be specified for an update");
+            Err(Status::invalid(kind.resource(), name, &errors))
+        }
+        version => match parse_revision(kind.resource(), name, version)? {
+            named if named == current.revision => Ok(()),
+            _ => Err(Status::modified(kind.resource(), name)),
+        },
+    }
+}
+
+/// A write that changes nothing but times of ownership changes nothing.
+fn settle_times(wanted: &mut Value, current: &Stored) {
+    let owners = |object: &Value| -> Vec<Value> {
+        meta::list(object, &["metadata", "managedFields"]).to_vec()
+    };
+    let (new, old) = (owners(wanted), owners(&current.object));
+    let timeless = |entry: &Value| -> Vec<(String, Value)> {
+        let members = entry.as_object().into_iter().flatten();
+        members
+            .filter(|(key, _)| *key != "time")
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    };
+    let equal = new.len() == old.len()
+        && new != old
+        && new
+            .iter()
+            .zip(&old)
+            .all(|(a, b)| timeless(a) == timeless(b));
+    if !equal {
+        return;
+    }
+    let version = meta::resource_version(wanted).to_owned();
+    let metadata = meta::ensure_metadata(wanted);
+    metadata.insert("managedFields".to_owned(), Value::Array(old));
+    registry::set_revision(wanted, current.revision);
+    if *wanted != current.object {
+        let metadata = meta::ensure_metadata(wanted);
+        metadata.insert("managedFields".to_owned(), Value::Array(new));
+        metadata.insert("resourceVersion".to_owned(), version.into());
+    }
 }
 
 /// `None` if somebody else was faster.
@@ -110,19 +255,26 @@ pub(crate) async fn write(
             },
         );
     }
-    let value = registry::encode(kind, &wanted)?;
-    if value == current.bytes {
+    registry::set_revision(&mut wanted, current.revision);
+    if wanted == current.object {
         return Ok(Some(current.object));
     }
-    Ok(
-        match registry::update(store, key, value, current.revision, along).await? {
-            Written::At(revision) => {
-                registry::set_revision(&mut wanted, revision);
-                Some(wanted)
-            }
-            Written::Lost(_) => None,
-        },
-    )
+    let value = registry::encode(kind, &wanted)?;
+    let mut written =
+        registry::update(store, key.clone(), value, current.revision, along.clone()).await;
+    if written.as_ref().is_err_and(|e| e.code == 413) {
+        // Ownership can be what makes an object too large: better none.
+        meta::ensure_metadata(&mut wanted).shift_remove("managedFields");
+        let value = registry::encode(kind, &wanted)?;
+        written = registry::update(store, key, value, current.revision, along).await;
+    }
+    Ok(match written? {
+        Written::At(revision) => {
+            registry::set_revision(&mut wanted, revision);
+            Some(wanted)
+        }
+        Written::Lost(_) => None,
+    })
 }
 
 /// Deleted, and nothing holds it any more.
@@ -139,39 +291,16 @@ pub(crate) fn is_finished(kind: &KindRef, object: &Value) -> bool {
 }
 
 /// What the client can't change comes from what stands.
-fn prepare(kind: &KindRef, part: Part, wanted: &mut Value, old: &Value) -> Result<(), Status> {
-    let uid = meta::uid(wanted).to_owned();
-    let old_uid = meta::uid(old);
-    if !uid.is_empty() && uid != old_uid {
-        return Err(Status::conflict(
-            kind.resource(),
-            meta::name(old),
-            &format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {old_uid}"
-            ),
-        ));
-    }
-    // A change is judged, and a generation counted, after defaults.
-    kind.default(wanted);
+fn prepare(kind: &KindRef, part: Part, wanted: &mut Value, old: &Value) {
+    keep_metadata(wanted, old);
     match part {
-        Part::Main => {
-            keep_metadata(wanted, old);
-            kind.prepare_update(wanted, old);
-        }
-        Part::Status => {
-            keep_metadata(wanted, old);
-            kind.prepare_status(wanted, old);
-        }
-        Part::EphemeralContainers => {
-            keep_metadata(wanted, old);
-            kinds::prepare_ephemeral(wanted, old);
-        }
-        Part::Resize => {
-            keep_metadata(wanted, old);
-            kinds::prepare_resize(wanted, old);
-        }
+        Part::Main => kind.prepare_update(wanted, old),
+        Part::Status => kind.prepare_status(wanted, old),
+        Part::EphemeralContainers => kinds::prepare_ephemeral(wanted, old),
+        Part::Resize => kinds::prepare_resize(wanted, old),
         Part::Finalize => {
             let finalizers = meta::at(wanted, &["spec", "finalizers"]).cloned();
+            let owners = meta::at(wanted, &["metadata", "managedFields"]).cloned();
             *wanted = old.clone();
             let spec = meta::ensure(wanted, "spec");
             match finalizers {
@@ -182,11 +311,12 @@ fn prepare(kind: &KindRef, part: Part, wanted: &mut Value, old: &Value) -> Resul
                     spec.shift_remove("finalizers");
                 }
             }
+            let metadata = meta::ensure_metadata(wanted);
+            metadata.extend(owners.map(|o| ("managedFields".to_owned(), o)));
         }
     }
     body::stamp(wanted, kind);
     kind.default(wanted);
-    Ok(())
 }
 
 fn keep_metadata(wanted: &mut Value, old: &Value) {
@@ -194,18 +324,18 @@ fn keep_metadata(wanted: &mut Value, old: &Value) {
     let empty = Value::Null;
     let was = old.get("metadata").unwrap_or(&empty);
     for key in [
-        "uid",
         "creationTimestamp",
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "generation",
-        "generateName",
     ] {
         meta::keep(&mut metadata, was, key);
     }
+    if meta::text(&metadata, &["uid"]).is_empty() {
+        meta::keep(&mut metadata, was, "uid");
+    }
     if let Some(map) = metadata.as_object_mut() {
         map.shift_remove("selfLink");
-        map.shift_remove("managedFields");
     }
     wanted["metadata"] = metadata;
 }

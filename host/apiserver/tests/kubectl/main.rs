@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod access;
+mod apply;
 mod fuzz;
 mod lists;
 mod refusals;
@@ -110,8 +111,6 @@ fn apply_merges_what_was_applied_before() {
         .says("\"by\": \"hand\"");
     s.run(&["get", "pods", "-l", "app=web", "-o", "name"])
         .silent_of("web");
-    s.run_with(&["apply", "--server-side", "-f", "-"], POD)
-        .fails("server-side apply is not supported");
     s.run_with(
         &["apply", "--dry-run=server", "-f", "-"],
         &CONFIGMAP.replace("cm", "dry"),
