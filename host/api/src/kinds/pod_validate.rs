@@ -1,10 +1,9 @@
 //! What a pod has to be, in upstream's words, and what Atoll refuses: a pod is
 //! a micro-VM, so it shares no namespace with the host.
 
-use super::pod_volumes;
+use super::{pod_placement, pod_security, pod_volumes};
 use crate::field::{Errors, Path};
-use crate::quantity::Quantity;
-use crate::{meta, names};
+use crate::{meta, names, resources};
 use serde_json::Value;
 
 const RESTART: &[&str] = &["Always", "OnFailure", "Never"];
@@ -25,6 +24,11 @@ pub(super) fn validate(pod: &Value, errors: &mut Errors) {
 
 /// A new pod has no ephemeral containers.
 pub(super) fn validate_create(pod: &Value, errors: &mut Errors) {
+    let gated = !meta::list(pod, &["spec", "schedulingGates"]).is_empty();
+    if gated && !meta::text(pod, &["spec", "nodeName"]).is_empty() {
+        let why = "cannot be set until all schedulingGates have been cleared";
+        errors.forbidden(&Path::new("spec").child("nodeName"), why);
+    }
     if !meta::list(pod, &["spec", "ephemeralContainers"]).is_empty() {
         let at = Path::new("spec").child("ephemeralContainers");
         errors.forbidden(&at, "cannot be set on create");
@@ -109,6 +113,8 @@ pub(super) fn validate_spec(spec: &Value, path: &Path, errors: &mut Errors) {
     }
     validate_policies(spec, path, errors);
     validate_names(spec, path, errors);
+    pod_placement::validate(spec, path, errors);
+    pod_security::validate_pod(spec, path, errors);
 }
 
 fn one_of(spec: &Value, key: &str, allowed: &[&str], path: &Path, errors: &mut Errors) {
@@ -214,6 +220,7 @@ fn validate_container(c: &Value, at: &Path, volumes: &[String], errors: &mut Err
     validate_env(c, at, errors);
     validate_mounts(c, &at.child("volumeMounts"), volumes, errors);
     validate_resources(&c["resources"], &at.child("resources"), errors);
+    pod_security::validate_container(c, at, errors);
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(p) = c.get(probe) {
             validate_probe(p, &at.child(probe), probe != "readinessProbe", errors);
@@ -340,38 +347,33 @@ fn validate_mounts(c: &Value, path: &Path, volumes: &[String], errors: &mut Erro
     }
 }
 
-fn validate_resources(resources: &Value, at: &Path, errors: &mut Errors) {
-    let parse = |v: &Value| v.as_str().and_then(|t| Quantity::parse(t).ok());
+fn validate_resources(list: &Value, at: &Path, errors: &mut Errors) {
     for part in ["limits", "requests"] {
-        for (name, value) in meta::members(resources, &[part]) {
+        for (name, value) in meta::members(list, &[part]) {
             let path = at.child(part).key(name);
-            let known = matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage")
-                || name.starts_with("hugepages-");
-            if !known && !name.contains('/') {
-                errors.invalid(
-                    &path,
-                    name.as_str(),
-                    "must be a standard resource type or fully qualified",
-                );
-            }
-            match parse(value) {
-                Some(q) if q.is_negative() => {
-                    errors.invalid(&path, value.clone(), "must be greater than or equal to 0")
-                }
-                Some(q) if name.contains('/') && !q.is_whole() => {
-                    errors.invalid(&path, value.clone(), "must be an integer");
-                }
-                _ => {}
-            }
+            resources::validate_container_name(name, &path, errors);
+            resources::validate_quantity(name, value, &path, errors);
         }
     }
-    for (name, request) in meta::members(resources, &["requests"]) {
-        let Some(limit) = meta::at(resources, &["limits", name]) else {
+    for (name, request) in meta::members(list, &["requests"]) {
+        let strict = !resources::may_overcommit(name);
+        let Some(limit) = meta::at(list, &["limits", name]) else {
+            if strict {
+                let why = "Limit must be set for non overcommitable resources";
+                errors.required(&at.child("limits"), why);
+            }
             continue;
         };
-        if let (Some(r), Some(l)) = (parse(request), parse(limit))
-            && r > l
-        {
+        let (Some(r), Some(l)) = (resources::parse(request), resources::parse(limit)) else {
+            continue;
+        };
+        if strict && r != l {
+            errors.invalid(
+                &at.child("requests"),
+                request.clone(),
+                format!("must be equal to {name} limit of {l}"),
+            );
+        } else if r > l {
             errors.invalid(
                 &at.child("requests"),
                 request.clone(),

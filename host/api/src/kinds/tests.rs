@@ -14,11 +14,13 @@ fn rows_are_consistent() {
 
 fn errors_of(resource: &str, mut object: Value) -> String {
     let k = KINDS.iter().find(|k| k.plural == resource).unwrap();
+    (k.default)(&mut object);
     (k.prepare_create)(&mut object);
     (k.default)(&mut object);
     let mut errors = Errors::default();
     validate_metadata(&KindRef::Row(k), &object, &mut errors);
     (k.validate)(&object, &mut errors);
+    (k.validate_create)(&object, &mut errors);
     if errors.is_empty() {
         String::new()
     } else {
@@ -32,11 +34,6 @@ fn pod(spec: Value) -> Value {
 
 #[test]
 fn pods_are_refused_with_the_field_named() {
-    let c = |extra: Value| {
-        let mut c = json!({"name": "a", "image": "i"});
-        crate::patch::merge(&mut c, extra);
-        pod(json!({"containers": [c]}))
-    };
     for (object, wanted) in [
         (c(json!({})), ""),
         (pod(json!({})), "spec.containers: Required value"),
@@ -71,6 +68,92 @@ fn pods_are_refused_with_the_field_named() {
         (
             pod(json!({"containers": [{"name": "a", "image": "i"}, {"name": "a", "image": "i"}]})),
             "spec.containers[1].name: Duplicate value: \"a\"",
+        ),
+    ] {
+        assert_eq!(errors_of("pods", object), wanted);
+    }
+}
+
+/// A pod of one container, changed.
+fn c(extra: Value) -> Value {
+    let mut c = json!({"name": "a", "image": "i"});
+    crate::patch::merge(&mut c, extra);
+    pod(json!({"containers": [c]}))
+}
+
+/// A pod of one container, its spec changed.
+fn one(extra: Value) -> Value {
+    let mut spec = json!({"containers": [{"name": "a", "image": "i"}]});
+    crate::patch::merge(&mut spec, extra);
+    pod(spec)
+}
+
+#[test]
+fn containers_are_refused_with_the_field_named() {
+    for (object, wanted) in [
+        (
+            c(json!({"resources": {"requests": {"example.com/gpu": "1"}}})),
+            "spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources",
+        ),
+        (
+            c(json!({"resources": {"limits": {"pods": "1"}}})),
+            "[spec.containers[0].resources.limits[pods]: Invalid value: \"pods\": must be a standard resource for containers, spec.containers[0].resources.requests[pods]: Invalid value: \"pods\": must be a standard resource for containers]",
+        ),
+        (
+            c(json!({"lifecycle": {"preStop": {}}})),
+            "spec.containers[0].lifecycle.preStop: Required value: must specify a handler type",
+        ),
+        (
+            c(json!({"securityContext": {"runAsUser": -1}})),
+            "spec.containers[0].securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
+        ),
+        (
+            c(json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}})),
+            "spec.containers[0].securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",
+        ),
+        (
+            c(
+                json!({"env": [{"name": "E", "valueFrom": {"fieldRef": {"fieldPath": "status.phase"}}}]}),
+            ),
+            "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"status.phase\": error converting fieldPath: field label not supported: status.phase",
+        ),
+    ] {
+        assert_eq!(errors_of("pods", object), wanted);
+    }
+}
+
+#[test]
+fn placements_are_refused_with_the_field_named() {
+    for (object, wanted) in [
+        (
+            one(json!({"dnsPolicy": "None"})),
+            "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
+        ),
+        (
+            one(
+                json!({"topologySpreadConstraints": [{"maxSkew": 0, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule"}]}),
+            ),
+            "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero",
+        ),
+        (
+            one(
+                json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}}),
+            ),
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: must have at least one node selector term",
+        ),
+        (
+            one(
+                json!({"affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 0, "podAffinityTerm": {"topologyKey": "z"}}]}}}),
+            ),
+            "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 0: must be in the range 1-100",
+        ),
+        (
+            one(json!({"schedulingGates": [{"name": "a.io/b"}], "nodeName": "n"})),
+            "spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared",
+        ),
+        (
+            one(json!({"securityContext": {"sysctls": [{"name": "Kernel"}]}})),
+            "spec.securityContext.sysctls[0].name: Invalid value: \"Kernel\": must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$",
         ),
     ] {
         assert_eq!(errors_of("pods", object), wanted);
@@ -173,4 +256,62 @@ fn an_event_has_two_views() {
     assert_eq!(e["apiVersion"], "v1");
     events.from_stored(&mut e);
     assert_eq!(e, view);
+}
+
+#[test]
+fn services_quotas_and_budgets_are_refused_with_the_field_named() {
+    let service = |spec: Value| json!({"metadata": {"name": "s", "namespace": "d"}, "spec": spec});
+    let ports = json!([{"port": 80}]);
+    for (resource, object, wanted) in [
+        ("services", service(json!({})), "spec.ports: Required value"),
+        (
+            "services",
+            service(json!({"ports": ports, "externalTrafficPolicy": "Local"})),
+            "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services",
+        ),
+        (
+            "services",
+            service(json!({"ports": [{"port": 80}, {"port": 81}]})),
+            "[spec.ports[0].name: Required value, spec.ports[1].name: Required value]",
+        ),
+        (
+            "services",
+            service(json!({"ports": [{"port": 80, "nodePort": 30000}]})),
+            "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
+        ),
+        (
+            "services",
+            service(json!({"type": "ExternalName"})),
+            "spec.externalName: Required value",
+        ),
+        (
+            "services",
+            json!({"metadata": {"name": "1s", "namespace": "d"}, "spec": {"ports": ports}}),
+            "metadata.name: Invalid value: \"1s\": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
+        ),
+        (
+            "resourcequotas",
+            service(json!({"hard": {"wheels": "4"}})),
+            "spec.hard[wheels]: Invalid value: \"wheels\": must be a standard resource type or fully qualified",
+        ),
+        (
+            "resourcequotas",
+            service(json!({"hard": {"cpu": "1"}, "scopes": ["BestEffort"]})),
+            "spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource",
+        ),
+        (
+            "limitranges",
+            service(
+                json!({"limits": [{"type": "Container", "min": {"cpu": "2"}, "max": {"cpu": "1"}, "default": {"cpu": "1"}}]}),
+            ),
+            "[spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than max value 1, spec.limits[0].defaultRequest[cpu]: Invalid value: \"1\": min value 2 is greater than default request value 1, spec.limits[0].default[cpu]: Invalid value: \"2\": min value 2 is greater than default value 1]",
+        ),
+        (
+            "poddisruptionbudgets",
+            service(json!({"minAvailable": "120%"})),
+            "spec.minAvailable: Invalid value: \"120%\": must not be greater than 100%",
+        ),
+    ] {
+        assert_eq!(errors_of(resource, object), wanted);
+    }
 }
