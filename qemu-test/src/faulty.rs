@@ -11,7 +11,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
+/// Who may pull from a private registry: name and password.
+pub const LOGIN: (&str, &str) = ("lab", "open sesame");
 /// Manifests and configurations are smaller.
 const LAYER: usize = 16 << 10;
 /// What a breaking registry sends at least before it breaks off.
@@ -31,6 +35,8 @@ pub enum Fault {
     WrongDigest,
     /// A layer's connection ends in its middle, for good.
     Truncated,
+    /// `LOGIN` is asked for (RFC 7617).
+    Private,
     /// Half of what is left of a layer, at least `PIECE`, then the connection
     /// ends: progress is made by who asks for the rest.
     Broken,
@@ -80,6 +86,13 @@ fn serve(mut client: TcpStream, upstream: u16, fault: Fault) -> Result<()> {
     if let Fault::Slow(time) = fault {
         thread::sleep(time);
     }
+    if fault == Fault::Private && !knows_login(&request) {
+        client.write_all(
+            b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"lab\"\r\n\
+              Content-Length: 0\r\nConnection: close\r\n\r\n",
+        )?;
+        return Ok(());
+    }
     if fault == Fault::Garbage {
         client.write_all(
             b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\n\xff{nonsense",
@@ -106,10 +119,21 @@ fn serve(mut client: TcpStream, upstream: u16, fault: Fault) -> Result<()> {
             Fault::WrongDigest => answer[middle] ^= 1,
             Fault::Broken => answer.truncate((middle + 1).max(start + PIECE)),
             Fault::Truncated => answer.truncate(start + 1000.min(answer.len() - start)),
-            Fault::None | Fault::Down | Fault::Slow(_) | Fault::Garbage => {}
+            Fault::None | Fault::Down | Fault::Slow(_) | Fault::Garbage | Fault::Private => {}
         }
     }
     Ok(client.write_all(&answer)?)
+}
+
+fn knows_login(request: &str) -> bool {
+    let (user, password) = LOGIN;
+    let wanted = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+    request.split("\r\n").any(|line| {
+        let field = line.split_once(": ");
+        field.is_some_and(|(name, value)| {
+            name.eq_ignore_ascii_case("authorization") && value == wanted
+        })
+    })
 }
 
 /// A request's head; requests of a pull have no body.

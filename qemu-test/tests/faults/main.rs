@@ -43,6 +43,7 @@ const SCENARIOS: &[Scenario] = &[
         "a_registry_that_comes_back",
         registries::a_registry_that_comes_back,
     ),
+    ("a_private_registry", registries::a_private_registry),
     // The only one to pull python, since it needs a large image.
     ("data_is_full", data::data_is_full),
 ];

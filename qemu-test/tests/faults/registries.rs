@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use qemu_test::appliance::Appliance;
-use qemu_test::faulty::Fault;
+use qemu_test::faulty::{Fault, LOGIN};
 use qemu_test::pod::Pod;
+use serde_json::json;
 
 use crate::unharmed;
 
@@ -52,4 +53,50 @@ pub(crate) fn a_registry_that_comes_back(appliance: &mut Appliance) -> Result<()
     appliance.faulty.set(Fault::None);
     appliance.until_phase("patient", "Succeeded")?;
     appliance.delete("patient")
+}
+
+/// Without a Secret it is refused and says so; with the right one it is pulled.
+pub(crate) fn a_private_registry(appliance: &mut Appliance) -> Result<()> {
+    appliance.faulty.set(Fault::Private);
+    let host = appliance.faulty.host();
+    let image = format!("{host}/busybox");
+    let pod = |name: &str| {
+        Pod::new(name, &image, &["/bin/true"])
+            .with("/spec/containers/0/imagePullPolicy", json!("Always"))
+    };
+    appliance.create(&pod("stranger"))?;
+    let message = appliance.until_event_with("stranger", "Failed", &image)?;
+    ensure!(message.contains("authoriz"), "{message}");
+    let (user, password) = LOGIN;
+    let user = format!("--docker-username={user}");
+    for (name, password, phase) in [
+        ("wrong", "guessed", None),
+        ("right", password, Some("Succeeded")),
+    ] {
+        let server = format!("--docker-server={host}");
+        let password = format!("--docker-password={password}");
+        let words = [
+            "create",
+            "secret",
+            "docker-registry",
+            name,
+            &server,
+            &user,
+            &password,
+        ];
+        appliance.kubectl.run(&words)?;
+        let secrets = json!([{ "name": name }]);
+        appliance.create(&pod(name).with("/spec/imagePullSecrets", secrets))?;
+        match phase {
+            Some(phase) => appliance.until_phase(name, phase)?,
+            None => {
+                let message = appliance.until_event_with(name, "Failed", &image)?;
+                ensure!(message.contains("authoriz"), "{message}");
+            }
+        }
+        appliance.delete(name)?;
+        appliance.kubectl.run(&["delete", "secret", name])?;
+    }
+    appliance.faulty.set(Fault::None);
+    appliance.delete("stranger")
 }
