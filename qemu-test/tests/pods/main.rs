@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use qemu_test::appliance::{Appliance, Setup, Storage};
+use qemu_test::appliance::{Appliance, DATA, Setup, Storage};
 use qemu_test::images;
 use qemu_test::machine::Image;
 use qemu_test::process::Bond;
@@ -19,6 +19,7 @@ mod verbs;
 /// In this order: what comes first is what everything else needs.
 const SCENARIOS: &[Scenario] = &[
     ("node_has_capacity", verbs::node_has_capacity),
+    ("idle_memory_is_bounded", verbs::idle_memory_is_bounded),
     ("nginx_serves_its_page", lifecycle::nginx_serves_its_page),
     (
         "exec_passes_streams_and_codes",
@@ -61,7 +62,7 @@ fn boot(image: &Image) -> Result<Appliance> {
     let mut appliance = Appliance::start(&Setup {
         image,
         directory: suite::directory("pods")?,
-        storage: Storage::Files,
+        storage: Storage::Files { data: DATA },
         images: images::ALL,
         memory_mib: 2560,
         agent: true,

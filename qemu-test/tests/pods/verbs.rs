@@ -7,6 +7,8 @@ use qemu_test::appliance::{Appliance, NODE};
 use qemu_test::kubectl::Kubectl;
 use qemu_test::pod::Pod;
 
+const IDLE_MAX_MIB: u64 = 320;
+
 pub(crate) fn node_has_capacity(appliance: &mut Appliance) -> Result<()> {
     let node = appliance.kubectl.get(&["node", NODE])?;
     for resource in ["cpu", "memory", "pods"] {
@@ -22,6 +24,24 @@ pub(crate) fn node_has_capacity(appliance: &mut Appliance) -> Result<()> {
     let line = shown.lines().nth(1).context("no node")?;
     ensure!(line.split_whitespace().nth(1) == Some("Ready"), "{shown}");
     appliance.kubectl.run(&["describe", "node", NODE])?;
+    Ok(())
+}
+
+/// Told, so that a run shows how it changes; the limit catches a leak of memory,
+/// the goal stands in docs/measurements.md.
+pub(crate) fn idle_memory_is_bounded(appliance: &mut Appliance) -> Result<()> {
+    let meminfo = appliance.agent()?.read("/proc/meminfo")?;
+    let field = |name: &str| -> Result<u64> {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|rest| rest.split_whitespace().next());
+        Ok(number.context(name.to_owned())?.parse::<u64>()? >> 10)
+    };
+    let used = field("MemTotal:")? - field("MemAvailable:")?;
+    println!(
+        "idle appliance: {used} MiB in use, {} MiB Shmem",
+        field("Shmem:")?
+    );
+    ensure!(used < IDLE_MAX_MIB, "{meminfo}");
     Ok(())
 }
 
@@ -59,6 +79,12 @@ fn modern_verbs(kubectl: &Kubectl) -> Result<()> {
             "describe lacks {part}:\n{described}"
         );
     }
+    let wide = kubectl.run(&["get", "pod", "verbs", "-o", "wide"])?;
+    let (head, line) = wide.split_once('\n').context("no table")?;
+    ensure!(
+        head.contains("NODE") && head.contains("IP") && line.contains(NODE),
+        "{wide}"
+    );
     kubectl.run(&["label", "pod", "verbs", "tier=test"])?;
     let listed = kubectl.run(&["get", "pods", "-l", "tier=test", "-o", "name"])?;
     ensure!(listed == "pod/verbs\n", "{listed}");
@@ -68,6 +94,21 @@ fn modern_verbs(kubectl: &Kubectl) -> Result<()> {
     let path = "jsonpath={.metadata.annotations.note}";
     let note = kubectl.run(&["get", "pod", "verbs", "-o", path])?;
     ensure!(note == "two", "{note}");
+    let editor = [("KUBE_EDITOR", "sed -i s/two/three/")];
+    kubectl.run_env(&["edit", "pod", "verbs"], &editor)?;
+    let note = kubectl.run(&["get", "pod", "verbs", "-o", path])?;
+    ensure!(note == "three", "{note}");
+    discovery(kubectl)?;
+    kubectl.run(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod/verbs",
+        "--timeout=30s",
+    ])?;
+    objects_of_a_namespace(kubectl)
+}
+
+fn discovery(kubectl: &Kubectl) -> Result<()> {
     let resources = kubectl.run(&["api-resources", "-o", "name"])?;
     for kind in [
         "pods",
@@ -84,13 +125,14 @@ fn modern_verbs(kubectl: &Kubectl) -> Result<()> {
         );
     }
     let explained = kubectl.run(&["explain", "pod.spec.restartPolicy"])?;
-    ensure!(explained.contains("restartPolicy"), "{explained}");
-    kubectl.run(&[
-        "wait",
-        "--for=condition=Ready",
-        "pod/verbs",
-        "--timeout=30s",
-    ])?;
+    ensure!(
+        explained.contains("restartPolicy") && explained.contains("OnFailure"),
+        "{explained}"
+    );
+    Ok(())
+}
+
+fn objects_of_a_namespace(kubectl: &Kubectl) -> Result<()> {
     kubectl.run(&["create", "namespace", "other"])?;
     kubectl.run(&[
         "create",
