@@ -5,6 +5,7 @@
 
 mod access;
 mod apply;
+mod deletion;
 mod fuzz;
 mod lists;
 mod refusals;

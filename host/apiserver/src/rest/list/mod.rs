@@ -10,42 +10,35 @@ pub(crate) use options::{not_yet_there, validate, version};
 pub(crate) use select::{Selection, range_of};
 
 use super::{Answer, Call};
-use crate::registry::{self, store_status};
+use crate::registry;
 use crate::respond::{self, Form, Media};
 use api::print;
 use api::status::Status;
 use http::Response;
-use page::{Page, Read};
+pub(crate) use page::Page;
+use page::Read;
 use reconcile::Body;
 use serde_json::{Value, json};
-use store::Range;
 
-/// Everything that the request selects, now.
-pub(crate) fn select(call: &Call) -> Result<Vec<store::KeyValue>, Status> {
+/// The page that the request asks for, or the answer that refuses it.
+pub(crate) fn read(call: &Call) -> Result<Result<Page, Response<Body>>, Status> {
+    let options = options::list_options(call)?;
     let selection = Selection::of(call)?;
-    let (start, end) = range_of(call);
-    let range = Range {
-        start,
-        end,
-        ..Range::default()
-    };
-    let found = call.store.range(&range).map_err(store_status)?;
-    let mut selected = Vec::new();
-    for kv in found.items {
-        if selection.matches_stored(&call.kind, &kv)? {
-            selected.push(kv);
-        }
-    }
-    Ok(selected)
+    Ok(match page::read(call, &selection, &options)? {
+        Read::Page(page) => Ok(page),
+        Read::Expired(token) => Err(expired(call, token)),
+    })
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
-    let options = options::list_options(&call)?;
-    let selection = Selection::of(&call)?;
-    let page = match page::read(&call, &selection, &options)? {
-        Read::Page(page) => page,
-        Read::Expired(token) => return Ok(expired(&call, token)),
-    };
+    match read(&call)? {
+        Ok(page) => answer(&call, page).await,
+        Err(refused) => Ok(refused),
+    }
+}
+
+/// A page in the form that was asked for.
+pub(crate) async fn answer(call: &Call, page: Page) -> Answer {
     let mut metadata = json!({"resourceVersion": page.revision.to_string()});
     if let Some(next) = &page.next {
         metadata["continue"] = next.as_str().into();
@@ -56,11 +49,11 @@ pub(crate) async fn list(call: Call) -> Answer {
     let accepted = call.accepted;
     match (accepted.form, accepted.media) {
         (Form::Object, Media::Json) if !accepted.pretty && registry::is_direct(&call.kind) => {
-            Ok(body::concatenated(&call, page, &metadata))
+            Ok(body::concatenated(call, page, &metadata))
         }
-        (Form::Object, Media::Protobuf) => body::protobuf(&call, page, &metadata).await,
+        (Form::Object, Media::Protobuf) => body::protobuf(call, page, &metadata).await,
         _ => {
-            let value = value(&call, page, metadata).await?;
+            let value = value(call, page, metadata).await?;
             Ok(respond::json(200, &value, accepted))
         }
     }

@@ -24,8 +24,8 @@ impl ListOptions {
 }
 
 /// What was found, as it is stored.
-pub(super) struct Page {
-    pub(super) items: Vec<KeyValue>,
+pub(crate) struct Page {
+    pub(crate) items: Vec<KeyValue>,
     pub(super) revision: Revision,
     pub(super) next: Option<String>,
     pub(super) remaining: Option<usize>,
