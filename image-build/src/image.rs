@@ -19,6 +19,7 @@ use anyhow::{Context, Result, bail};
 use crate::archive::Tree;
 use crate::cache::{Cache, Key};
 use crate::guest_kernel;
+use crate::kernel_pack;
 use crate::programs::{self, Profile};
 use crate::progress::say;
 use crate::system::{self, System};
@@ -26,8 +27,10 @@ use crate::uki;
 
 const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 /// A serial console that talks doubles boot time: quiet. Huge pages only where
-/// asked for, and RCU in a hurry: both decide how fast a micro-VM starts.
-const CMDLINE: &str = "console=tty0 console=ttyS0,115200 quiet panic=10 \
+/// asked for, RCU in a hurry, and memory zeroed once: all three decide how fast a
+/// micro-VM starts. (With `init_on_alloc`, this kernel's default, each huge page
+/// of a guest is zeroed twice: a start took 154 rather than 120 ms.)
+const CMDLINE: &str = "console=tty0 console=ttyS0,115200 quiet panic=10 init_on_alloc=0 \
                        rcupdate.rcu_expedited=1 transparent_hugepage=madvise";
 
 /// One file of `out/PROFILE/`.
@@ -114,7 +117,7 @@ fn make(cache: &Cache, root: &Path, profile: Profile) -> Result<Vec<Artifact>> {
     say("packing");
     let guest_init = programs::stripped(&programs.guest_init)?;
     let parts = Parts {
-        guest_kernel: fs::read(guest_kernel)?,
+        guest_kernel: kernel_pack::pack(&fs::read(guest_kernel)?)?,
         guest_initramfs: guest_initramfs(guest_init)?,
         host_kernel: fs::read(&system.kernel)?,
         system,

@@ -7,6 +7,7 @@ pub mod cache;
 pub mod command;
 pub mod guest_kernel;
 pub mod image;
+pub mod kernel_pack;
 pub mod kubectls;
 pub mod libraries;
 pub mod modules;

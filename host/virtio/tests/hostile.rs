@@ -26,7 +26,7 @@ fn memory() -> GuestMemory {
         start: 0,
         length: MEMORY,
     };
-    map(&[range], Source::Anonymous { huge: false }).unwrap()
+    map(&[range], Source::Anonymous).unwrap()
 }
 
 fn slot(model: Model, memory: &GuestMemory, waiting: bool) -> (Slot, Inbox) {

@@ -43,7 +43,7 @@ impl Setup {
             start: 0,
             length: MEMORY,
         };
-        let memory = map(&[range], Source::Anonymous { huge: false }).unwrap();
+        let memory = map(&[range], Source::Anonymous).unwrap();
         let (link, inbox) = link(false).unwrap();
         let function = Function::new(rng::model(), link, memory.clone());
         let wires: Vec<_> = (0..2)

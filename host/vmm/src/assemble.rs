@@ -59,7 +59,7 @@ pub fn assemble(kvm: &Kvm, spec: &MachineSpec, fds: Vec<OwnedFd>) -> Result<Part
             initramfs,
             cmdline,
         } => {
-            let source = Source::Anonymous { huge: true };
+            let source = Source::Anonymous;
             let memory = memory::map(&ranges, source).map_err(host)?;
             let boot = Boot {
                 kernel: handed.file("start.boot.kernel", *kernel)?,

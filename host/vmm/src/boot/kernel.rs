@@ -4,12 +4,13 @@
 //! (see `sys::memory::copy_file`). The file is the host's, yet it is not
 //! believed: each number is checked before use.
 
-use super::BootError;
+use super::{BootError, huge};
 use linux_loader::elf::{Elf64_Ehdr, Elf64_Nhdr, Elf64_Phdr};
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use sys::memory::{GuestMemory, copy_file};
-use vm_memory::{ByteValued, GuestAddress};
+use sys::memory::{GuestMemory, advise_huge, copy_file};
+use vm_memory::{Address, ByteValued, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 const MAGIC: [u8; 6] = [0x7F, b'E', b'L', b'F', 2, 1];
 const MACHINE_X86_64: u16 = 62;
@@ -18,6 +19,7 @@ const SEGMENT_NOTE: u32 = 4;
 /// `XEN_ELFNOTE_PHYS32_ENTRY`.
 const NOTE_ENTRY: u32 = 18;
 const SEGMENTS_MAX: u16 = 64;
+const SEGMENT_SIZE: u64 = size_of::<Elf64_Phdr>() as u64;
 const NOTES_MAX: u64 = 64 << 10;
 
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +47,37 @@ pub(super) struct Loaded {
     pub(super) end: u64,
 }
 
+/// Loads the kernel, with huge pages for what it fills and for all memory that
+/// it doesn't occupy.
 pub(super) fn load(memory: &GuestMemory, file: &File, lowest: u64) -> Result<Loaded, BootError> {
+    let (mut entry, mut segments) = (None, Vec::new());
+    for header in headers(file)? {
+        match header.p_type {
+            SEGMENT_LOAD => segments.push(Segment::check(&header, lowest)?),
+            SEGMENT_NOTE if entry.is_none() => entry = find_entry(file, &header)?,
+            _ => {}
+        }
+    }
+    let extents: Vec<Range<u64>> = segments.iter().map(|one| one.start..one.end).collect();
+    for region in memory.iter() {
+        let region = region.start_addr().raw_value()..region.last_addr().raw_value() + 1;
+        for part in huge::parts(region, &extents) {
+            // A part lies within memory, whose size is a usize.
+            let length = (part.end - part.start) as usize;
+            advise_huge(memory, GuestAddress(part.start), length).map_err(io("huge pages"))?;
+        }
+    }
+    let mut end = lowest;
+    for segment in &segments {
+        let start = GuestAddress(segment.start);
+        copy_file(memory, start, file, segment.offset, segment.length).map_err(io("segment"))?;
+        end = end.max(segment.end);
+    }
+    let entry = entry.ok_or(KernelError::NoEntry)?;
+    Ok(Loaded { entry, end })
+}
+
+fn headers(file: &File) -> Result<Vec<Elf64_Phdr>, BootError> {
     let header: Elf64_Ehdr = object(file, 0, "ELF header")?;
     let fits = header.e_ident.starts_with(&MAGIC)
         && header.e_machine == MACHINE_X86_64
@@ -56,41 +88,37 @@ pub(super) fn load(memory: &GuestMemory, file: &File, lowest: u64) -> Result<Loa
     if header.e_phnum > SEGMENTS_MAX {
         return Err(KernelError::Headers(header.e_phnum).into());
     }
-    let (mut entry, mut end) = (None, lowest);
-    for index in 0..u64::from(header.e_phnum) {
-        let offset = index * size_of::<Elf64_Phdr>() as u64;
-        let at = header
-            .e_phoff
-            .checked_add(offset)
-            .ok_or(KernelError::Format)?;
-        let segment: Elf64_Phdr = object(file, at, "program header")?;
-        match segment.p_type {
-            SEGMENT_LOAD => end = end.max(place(memory, file, &segment, lowest)?),
-            SEGMENT_NOTE if entry.is_none() => entry = find_entry(file, &segment)?,
-            _ => {}
-        }
-    }
-    let entry = entry.ok_or(KernelError::NoEntry)?;
-    Ok(Loaded { entry, end })
+    let at = |index: u64| {
+        let offset = header.e_phoff.checked_add(index * SEGMENT_SIZE);
+        object(file, offset.ok_or(KernelError::Format)?, "program header")
+    };
+    (0..u64::from(header.e_phnum)).map(at).collect()
 }
 
-/// Puts one segment where it wants to be; gives its end.
-fn place(
-    memory: &GuestMemory,
-    file: &File,
-    segment: &Elf64_Phdr,
-    lowest: u64,
-) -> Result<u64, BootError> {
-    let (start, size) = (segment.p_paddr, segment.p_filesz);
-    let outside = || KernelError::Outside(start);
-    let end = start
-        .checked_add(size.max(segment.p_memsz))
-        .filter(|_| start >= lowest)
-        .ok_or_else(outside)?;
-    let length = usize::try_from(size).map_err(|_| outside())?;
-    copy_file(memory, GuestAddress(start), file, segment.p_offset, length)
-        .map_err(io("segment"))?;
-    Ok(end)
+/// What is put into memory from `start` on; more than the file has is zero.
+struct Segment {
+    start: u64,
+    end: u64,
+    offset: u64,
+    length: usize,
+}
+
+impl Segment {
+    fn check(header: &Elf64_Phdr, lowest: u64) -> Result<Self, KernelError> {
+        let start = header.p_paddr;
+        let outside = || KernelError::Outside(start);
+        let end = start
+            .checked_add(header.p_filesz.max(header.p_memsz))
+            .filter(|_| start >= lowest)
+            .ok_or_else(outside)?;
+        let length = usize::try_from(header.p_filesz).map_err(|_| outside())?;
+        Ok(Self {
+            start,
+            end,
+            offset: header.p_offset,
+            length,
+        })
+    }
 }
 
 /// Looks for the note by which Xen's and Linux' kernels say where PVH begins.

@@ -4,6 +4,7 @@
 //! The kernel file is the host's, so what is wrong with it is a host fault; no
 //! guest has run yet.
 
+mod huge;
 mod kernel;
 mod mp_table;
 

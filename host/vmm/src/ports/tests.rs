@@ -8,7 +8,7 @@ fn ports() -> Ports {
         start: 0,
         length: 1 << 20,
     };
-    let memory = map(&[range], Source::Anonymous { huge: false }).unwrap();
+    let memory = map(&[range], Source::Anonymous).unwrap();
     let line = EventFd::new(0).unwrap();
     Ports::new(memory, line, Arc::new(Output::new().unwrap())).unwrap()
 }
