@@ -3,7 +3,10 @@
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
+use k8s_openapi::api::admissionregistration::v1 as admission;
+use k8s_openapi::api::certificates::v1 as certificates;
 use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::flowcontrol::v1 as flowcontrol;
 use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::api::node::v1 as node;
 use k8s_openapi::api::rbac::v1 as rbac;
@@ -15,6 +18,7 @@ use k8s_openapi::api::{
     policy::v1 as policy,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration;
 use k8s_openapi::schemars::SchemaGenerator;
 use serde_json::{Map, Value};
 use std::io::{Error, Write};
@@ -41,7 +45,17 @@ roots![
     core::Secret,
     core::ServiceAccount,
     coordination::Lease,
+    admission::MutatingAdmissionPolicy,
+    admission::MutatingAdmissionPolicyBinding,
+    admission::MutatingWebhookConfiguration,
+    admission::ValidatingAdmissionPolicy,
+    admission::ValidatingAdmissionPolicyBinding,
+    admission::ValidatingWebhookConfiguration,
+    apiregistration::APIService,
+    certificates::CertificateSigningRequest,
     discovery::EndpointSlice,
+    flowcontrol::FlowSchema,
+    flowcontrol::PriorityLevelConfiguration,
     events::Event,
     networking::Ingress,
     networking::IngressClass,

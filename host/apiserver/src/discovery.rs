@@ -1,9 +1,14 @@
 //! Discovery from the table of kinds: legacy lists and the aggregated document
-//! (`apidiscovery.k8s.io/v2`).
+//! (`apidiscovery.k8s.io/v2`), in upstream's order: groups and versions by
+//! priority, resources by name.
 
 use crate::kinds::Table;
-use api::kinds::{KindRef, Subresource, api_version};
+use api::kinds::{KindRef, Subresource, api_version, priority};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::cmp::Reverse;
 
 fn scope(kind: &KindRef) -> &'static str {
     if kind.namespaced() {
@@ -11,6 +16,40 @@ fn scope(kind: &KindRef) -> &'static str {
     } else {
         "Cluster"
     }
+}
+
+/// `/`: every path that isn't a resource.
+pub(crate) fn paths(table: &Table) -> Value {
+    let mut paths: Vec<String> = [
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/apis/",
+        "/healthz",
+        "/healthz/etcd",
+        "/healthz/ping",
+        "/livez",
+        "/livez/etcd",
+        "/livez/ping",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openapi/v3/",
+        "/readyz",
+        "/readyz/etcd",
+        "/readyz/ping",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for group in groups(table) {
+        paths.push(format!("/apis/{group}"));
+        for version in versions_of(table, group) {
+            paths.push(format!("/apis/{group}/{version}"));
+        }
+    }
+    paths.sort();
+    json!({"paths": paths})
 }
 
 /// `/api`.
@@ -21,6 +60,19 @@ pub(crate) fn versions() -> Value {
     })
 }
 
+/// The versions of a group, the preferred one first.
+fn versions_of<'a>(table: &'a Table, group: &str) -> Vec<&'a str> {
+    let mut out: Vec<&str> = table
+        .group_versions()
+        .into_iter()
+        .filter(|(g, _)| *g == group)
+        .map(|(_, v)| v)
+        .collect();
+    out.sort_by_key(|version| Reverse(priority(group, version).1));
+    out
+}
+
+/// All groups but the core one, those of higher priority first.
 fn groups(table: &Table) -> Vec<&str> {
     let mut out: Vec<&str> = Vec::new();
     for (group, _) in table.group_versions() {
@@ -28,20 +80,36 @@ fn groups(table: &Table) -> Vec<&str> {
             out.push(group);
         }
     }
+    let place = |group: &str| {
+        let places = versions_of(table, group).into_iter();
+        places.map(|v| priority(group, v).0).max().unwrap_or(0)
+    };
+    out.sort_by(|a, b| place(b).cmp(&place(a)).then_with(|| a.cmp(b)));
+    out
+}
+
+/// The kinds of a group-version, by name.
+fn kinds<'a>(table: &'a Table, group: &'a str, version: &'a str) -> Vec<&'a KindRef> {
+    let mut out: Vec<&KindRef> = table.of(group, version).collect();
+    out.sort_by(|a, b| a.plural().cmp(b.plural()));
+    out
+}
+
+fn subresources(kind: &KindRef) -> Vec<Subresource> {
+    let mut out = kind.subresources().to_vec();
+    out.sort_by_key(|s| s.name());
     out
 }
 
 fn group_entry(table: &Table, group: &str) -> Value {
-    let versions: Vec<Value> = table
-        .group_versions()
+    let versions: Vec<Value> = versions_of(table, group)
         .into_iter()
-        .filter(|(g, _)| *g == group)
-        .map(|(g, v)| json!({"groupVersion": api_version(g, v), "version": v}))
+        .map(|v| json!({"groupVersion": api_version(group, v), "version": v}))
         .collect();
     json!({
         "name": group,
-        "preferredVersion": versions.first(),
         "versions": versions,
+        "preferredVersion": versions.first(),
     })
 }
 
@@ -80,26 +148,44 @@ fn subresource_entry(kind: &KindRef, sub: Subresource) -> Value {
     entry
 }
 
+/// What names the form in which objects are stored, for clients that want to
+/// know when it changes (upstream's `discovery.StorageVersionHash`).
+fn storage_version_hash(kind: &KindRef) -> Option<String> {
+    if kind.storage().is_empty() {
+        return None;
+    }
+    let group = match kind.storage().split('/').next().unwrap_or_default() {
+        "core" => "",
+        _ => kind.group(),
+    };
+    let named = format!("{group}/{}/{}", kind.version(), kind.kind());
+    Some(STANDARD.encode(&Sha256::digest(named)[..8]))
+}
+
+fn resource_entry(kind: &KindRef) -> Value {
+    let mut entry = json!({
+        "name": kind.plural(), "singularName": kind.singular(),
+        "namespaced": kind.namespaced(), "kind": kind.kind(), "verbs": kind.verbs(),
+    });
+    if !kind.short_names().is_empty() {
+        entry["shortNames"] = json!(kind.short_names());
+    }
+    if !kind.categories().is_empty() {
+        entry["categories"] = json!(kind.categories());
+    }
+    if let Some(hash) = storage_version_hash(kind) {
+        entry["storageVersionHash"] = hash.into();
+    }
+    entry
+}
+
 /// `/api/v1`, `/apis/GROUP/VERSION`.
 pub(crate) fn resources(table: &Table, group: &str, version: &str) -> Option<Value> {
     let mut entries = Vec::new();
-    for kind in table.of(group, version) {
-        let mut entry = json!({
-            "name": kind.plural(), "singularName": kind.singular(),
-            "namespaced": kind.namespaced(), "kind": kind.kind(), "verbs": kind.verbs(),
-        });
-        if !kind.short_names().is_empty() {
-            entry["shortNames"] = json!(kind.short_names());
-        }
-        if !kind.categories().is_empty() {
-            entry["categories"] = json!(kind.categories());
-        }
-        entries.push(entry);
-        entries.extend(
-            kind.subresources()
-                .iter()
-                .map(|s| subresource_entry(kind, *s)),
-        );
+    for kind in kinds(table, group, version) {
+        entries.push(resource_entry(kind));
+        let subs = subresources(kind).into_iter();
+        entries.extend(subs.map(|s| subresource_entry(kind, s)));
     }
     (!entries.is_empty()).then(|| {
         json!({
@@ -136,13 +222,12 @@ pub(crate) fn aggregated(table: &Table, core: bool) -> Value {
 }
 
 fn aggregated_group(table: &Table, group: &str) -> Value {
-    let versions: Vec<Value> = table
-        .group_versions()
+    let versions: Vec<Value> = versions_of(table, group)
         .into_iter()
-        .filter(|(g, _)| *g == group)
-        .map(|(g, v)| {
-            let resources: Vec<Value> = table.of(g, v).map(aggregated_resource).collect();
-            json!({"version": v, "freshness": "Current", "resources": resources})
+        .map(|v| {
+            let listed = kinds(table, group, v).into_iter();
+            let resources: Vec<Value> = listed.map(aggregated_resource).collect();
+            json!({"version": v, "resources": resources, "freshness": "Current"})
         })
         .collect();
     let metadata = match group {
@@ -167,9 +252,8 @@ fn aggregated_resource(kind: &KindRef) -> Value {
     if !kind.categories().is_empty() {
         entry["categories"] = json!(kind.categories());
     }
-    let subs: Vec<Value> = kind
-        .subresources()
-        .iter()
+    let subs: Vec<Value> = subresources(kind)
+        .into_iter()
         .map(|s| {
             let (group, version, name, verbs) = s.discovery();
             let (group, version) = match version {
@@ -187,4 +271,50 @@ fn aggregated_resource(kind: &KindRef) -> Value {
         entry["subresources"] = subs.into();
     }
     entry
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::kinds::Kinds;
+
+    #[test]
+    fn groups_and_resources_have_upstreams_order() {
+        let table = Kinds::default().table();
+        let groups = groups(&table);
+        let place = |name: &str| groups.iter().position(|g| *g == name).unwrap();
+        assert_eq!(groups.first(), Some(&"apiregistration.k8s.io"));
+        assert!(place("events.k8s.io") < place("networking.k8s.io"));
+        assert!(place("networking.k8s.io") < place("rbac.authorization.k8s.io"));
+        assert_eq!(groups.last(), Some(&"flowcontrol.apiserver.k8s.io"));
+        let list = resources(&table, "", "v1").unwrap();
+        let names: Vec<&str> = list["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|r| r["name"].as_str().unwrap())
+            .collect();
+        let mut sorted = names.clone();
+        sorted.sort_unstable();
+        assert_eq!(names, sorted);
+    }
+
+    #[test]
+    fn storage_versions_are_named_as_upstream_names_them() {
+        let table = Kinds::default().table();
+        // As upstream's own servers answer.
+        for (group, plural, wanted) in [
+            ("", "pods", "xPOwRZ+Yhw8="),
+            ("", "configmaps", "qFsyl6wFWjQ="),
+            ("", "namespaces", "Q3oi5N2YM8M="),
+            ("", "events", "r2yiGXH7wu8="),
+            ("events.k8s.io", "events", "r2yiGXH7wu8="),
+            ("", "bindings", ""),
+        ] {
+            let kind = table.resolve(group, "v1", plural).unwrap();
+            let found = storage_version_hash(kind).unwrap_or_default();
+            assert_eq!(found, wanted, "{group}/{plural}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Documents that describe the server: version and OpenAPI. OpenAPI documents
 //! are made at the first request for one and kept compressed.
 
+use crate::discovery;
 use crate::kinds::Table;
 use crate::query::Query;
 use crate::respond::{self, Accepted};
@@ -95,7 +96,7 @@ impl Packed {
     }
 }
 
-/// OpenAPI's documents, each made at the first request for it after a change
+/// Documents of OpenAPI and discovery, each made at the first request for it after a change
 /// of its kinds.
 #[derive(Default)]
 pub(crate) struct Documents(Mutex<Made>);
@@ -103,6 +104,8 @@ pub(crate) struct Documents(Mutex<Made>);
 #[derive(Default)]
 struct Made {
     v2: Option<(u64, Arc<(Packed, Packed)>)>,
+    /// Aggregated discovery of the core group, and of all others.
+    discovery: Option<(u64, Arc<(Packed, Packed)>)>,
     /// With the kinds that a document was made of.
     v3: Vec<(Vec<KindRef>, Arc<Packed>)>,
 }
@@ -124,6 +127,33 @@ impl Documents {
                 packed
             }
         }
+    }
+
+    /// `/api` and `/apis` as one document, aggregated.
+    pub(crate) fn discovery(
+        &self,
+        table: &Table,
+        core: bool,
+        headers: &HeaderMap,
+        accepted: Accepted,
+    ) -> Answer {
+        let packed = {
+            let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match &made.discovery {
+                Some((generation, packed)) if *generation == table.generation() => packed.clone(),
+                _ => {
+                    let pack = |core| {
+                        let text = discovery::aggregated(table, core).to_string();
+                        Packed::new(String::new(), text.as_bytes())
+                    };
+                    let packed = Arc::new((pack(true), pack(false)));
+                    made.discovery = Some((table.generation(), packed.clone()));
+                    packed
+                }
+            }
+        };
+        let part = if core { &packed.0 } else { &packed.1 };
+        part.respond(discovery::AGGREGATED_TYPE, headers, accepted)
     }
 
     fn v3(&self, table: &Table) -> Vec<Arc<Packed>> {

@@ -17,6 +17,7 @@ mod config;
 mod discovery;
 mod documents;
 mod frames;
+mod health;
 mod initial;
 mod kinds;
 mod listen;

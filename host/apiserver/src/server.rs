@@ -14,14 +14,14 @@ use crate::respond::{self, Accepted};
 use crate::rest::{Answer, Call};
 use crate::route::{ResourceRoute, Route, route};
 use crate::user::User;
-use crate::{discovery, documents};
+use crate::{discovery, documents, health};
 use api::status::Status;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use reconcile::Body;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -198,29 +198,21 @@ impl Server {
         accepted.form = respond::Form::Object;
         let json = |value: Value| Ok(respond::json(200, &value, accepted));
         match words.as_slice() {
-            [] => json(json!({"paths": [
-                "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics",
-                "/openapi/v2", "/openapi/v3", "/readyz", "/version"]})),
-            ["healthz" | "livez" | "readyz", ..] => self.health(),
+            [] => json(discovery::paths(&table)),
+            ["healthz" | "livez" | "readyz"] => Ok(self.health(words[0], query)),
+            ["healthz" | "livez" | "readyz", check @ ..] => {
+                health::one(&self.checks(), &check.join("/"))
+                    .map(|(code, text)| respond::text(code, text))
+                    .ok_or_else(Status::no_such_path)
+            }
             ["version"] => json(documents::version()),
             ["metrics"] => Ok(respond::text(
                 200,
                 self.metrics.text(self.store.revision().0),
             )),
-            ["api" | "apis"] if aggregated => {
-                let mut response = respond::json(
-                    200,
-                    &discovery::aggregated(
-                        &table,
-                        path.starts_with("/api") && !path.starts_with("/apis"),
-                    ),
-                    accepted,
-                );
-                response.headers_mut().insert(
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static(discovery::AGGREGATED_TYPE),
-                );
-                Ok(response)
+            [root @ ("api" | "apis")] if aggregated => {
+                self.documents
+                    .discovery(&table, *root == "api", &parts.headers, accepted)
             }
             ["api"] => json(discovery::versions()),
             ["apis"] => json(discovery::group_list(&table)),
@@ -241,13 +233,22 @@ impl Server {
         }
     }
 
-    fn health(&self) -> Answer {
+    /// What has to hold for the server to be of use.
+    fn checks(&self) -> [health::Check; 2] {
         // A store that can't read can't serve; it answers from memory.
         let probe = store::Range::key("/registry/core/namespaces/default");
-        match self.store.range(&probe) {
-            Ok(_) => Ok(respond::text(200, "ok")),
-            Err(e) => Ok(respond::text(500, format!("[-]store failed: {e}\n"))),
-        }
+        let read = self.store.range(&probe).map(|_| ());
+        [("ping", Ok(())), ("etcd", read.map_err(|e| e.to_string()))]
+    }
+
+    fn health(&self, endpoint: &str, query: &Query) -> Response<Body> {
+        let (code, text) = health::all(endpoint, &self.checks(), query);
+        let mut response = respond::text(code, text);
+        response.headers_mut().insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        response
     }
 }
 

@@ -21,6 +21,21 @@ pub(super) fn domain_prefixed_path(text: &str, path: &Path, errors: &mut Errors)
     }
 }
 
+/// A domain of at least three parts.
+pub(super) fn fully_qualified_name(text: &str, path: &Path, errors: &mut Errors) {
+    if text.is_empty() {
+        return errors.required(path, "");
+    }
+    let wrong = names::dns_subdomain(text);
+    if !wrong.is_empty() {
+        return errors.invalid(path, text, wrong.join(","));
+    }
+    if text.split('.').count() < 3 {
+        let why = "should be a domain with at least three segments separated by dots";
+        errors.invalid(path, text, why);
+    }
+}
+
 /// A domain of at least two parts; a dot may end it.
 pub(super) fn fully_qualified_domain(text: &str, path: &Path, errors: &mut Errors) {
     if text.is_empty() {

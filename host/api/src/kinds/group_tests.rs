@@ -4,7 +4,7 @@
 use super::*;
 use serde_json::json;
 
-fn row(group: &str, plural: &str) -> &'static Kind {
+pub(in crate::kinds) fn row(group: &str, plural: &str) -> &'static Kind {
     let found = KINDS
         .iter()
         .find(|k| k.group.split('.').next() == Some(group) && k.plural == plural);
@@ -248,4 +248,56 @@ fn initial_objects_are_valid() {
         assert!(!k.namespaced);
         assert_eq!(faults_of_new(k, object), "");
     }
+}
+
+#[test]
+fn api_services() {
+    let local = json!({"metadata": {"name": "v1.g.example"}, "spec": {
+        "group": "g.example", "version": "v1", "groupPriorityMinimum": 1000, "versionPriority": 10}});
+    let spec = |patch: Value| json!({"spec": patch});
+    faults(
+        "apiregistration",
+        "apiservices",
+        local.clone(),
+        &[
+            (
+                json!({"metadata": {"name": "v2.g.example"}}),
+                "metadata.name: Invalid value: \"v2.g.example\": must be `spec.version+\".\"+spec.group`: \"v1.g.example\"",
+            ),
+            (
+                spec(json!({"versionPriority": 0})),
+                "spec.versionPriority: Invalid value: 0: must be positive and less than 1000",
+            ),
+            (
+                spec(json!({"insecureSkipTLSVerify": true})),
+                "spec.insecureSkipTLSVerify: Invalid value: true: local APIServices may not have insecureSkipTLSVerify",
+            ),
+            (
+                spec(json!({"service": {"name": "s"}})),
+                "spec.service.namespace: Required value",
+            ),
+        ],
+    );
+    shows(
+        "apiregistration",
+        "apiservices",
+        local.clone(),
+        json!(["v1.g.example", "Local", "True"]),
+    );
+    let mut remote = local;
+    remote["spec"]["service"] = json!({"name": "s", "namespace": "n"});
+    let port = json!(443);
+    defaults(
+        "apiregistration",
+        "apiservices",
+        remote.clone(),
+        "/spec/service/port",
+        port,
+    );
+    shows(
+        "apiregistration",
+        "apiservices",
+        remote,
+        json!(["v1.g.example", "n/s", "Unknown"]),
+    );
 }

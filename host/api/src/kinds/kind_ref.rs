@@ -288,6 +288,20 @@ impl KindRef {
         }
     }
 
+    pub fn validate_approval(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        match self {
+            KindRef::Row(k) => (k.validate_approval)(new, old, errors),
+            KindRef::Custom(_) => {}
+        }
+    }
+
+    pub fn prepare_approval(&self, new: &mut Value, old: &Value) {
+        match self {
+            KindRef::Row(k) => (k.prepare_approval)(new, old),
+            KindRef::Custom(_) => {}
+        }
+    }
+
     pub fn prepare_create(&self, object: &mut Value) {
         match self {
             KindRef::Row(k) => (k.prepare_create)(object),

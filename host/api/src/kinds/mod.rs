@@ -5,9 +5,12 @@
 //! They decide and never act: time is an argument, nothing is stored here.
 
 mod addresses;
+mod admission;
+mod apiregistration;
 mod autoscaler;
 mod autoscaler_v1;
 mod autoscaler_validate;
+mod certificates;
 mod configmap;
 mod controller_revision;
 mod cron_job;
@@ -18,6 +21,7 @@ mod disruption_budget;
 mod domains;
 mod endpoints;
 mod event;
+mod flowcontrol;
 mod job;
 mod job_validate;
 mod kind_ref;
@@ -71,6 +75,7 @@ pub use service::{is_headless, needs_cluster_ip, needs_health_check_port, needs_
 pub enum Subresource {
     Status,
     Finalize,
+    Approval,
     Binding,
     Eviction,
     EphemeralContainers,
@@ -91,6 +96,7 @@ impl Subresource {
         match self {
             Subresource::Status => "status",
             Subresource::Finalize => "finalize",
+            Subresource::Approval => "approval",
             Subresource::Binding => "binding",
             Subresource::Eviction => "eviction",
             Subresource::EphemeralContainers => "ephemeralcontainers",
@@ -118,9 +124,10 @@ impl Subresource {
         const RW: &[&str] = &["get", "patch", "update"];
         const ANY: &[&str] = &["create", "delete", "get", "patch", "update"];
         match self {
-            Subresource::Status | Subresource::EphemeralContainers | Subresource::Resize => {
-                ("", "", None, RW)
-            }
+            Subresource::Status
+            | Subresource::Approval
+            | Subresource::EphemeralContainers
+            | Subresource::Resize => ("", "", None, RW),
             Subresource::Scale => ("autoscaling", "v1", Some("Scale"), RW),
             Subresource::Token => {
                 let group = "authentication.k8s.io";
@@ -187,11 +194,14 @@ pub struct Kind {
     pub validate_create: Validate,
     pub validate_update: ValidateUpdate,
     pub validate_status: ValidateUpdate,
+    /// Of the approval of a certificate signing request.
+    pub validate_approval: ValidateUpdate,
     /// Before validation of a new object: drops what a client may not set.
     pub prepare_create: Prepare,
     /// Before validation of an update: keeps what this endpoint may not touch.
     pub prepare_update: PrepareUpdate,
     pub prepare_status: PrepareUpdate,
+    pub prepare_approval: PrepareUpdate,
     /// Between this view and the stored form.
     pub to_stored: Prepare,
     pub from_stored: Prepare,
@@ -239,9 +249,11 @@ impl Kind {
         validate_create: valid,
         validate_update: valid_update,
         validate_status: valid_update,
+        validate_approval: valid_update,
         prepare_create: nothing,
         prepare_update: nothing_update,
         prepare_status: keep_all_but_status,
+        prepare_approval: keep_all_but_status,
         to_stored: nothing,
         from_stored: nothing,
     };
@@ -302,9 +314,19 @@ pub static KINDS: &[&Kind] = &[
     &autoscaler::V2,
     &autoscaler::V1,
     &disruption_budget::KIND,
+    &admission::MUTATING_POLICY,
+    &admission::MUTATING_BINDING,
+    &admission::MUTATING_WEBHOOKS,
+    &admission::VALIDATING_POLICY,
+    &admission::VALIDATING_BINDING,
+    &admission::VALIDATING_WEBHOOKS,
+    &apiregistration::API_SERVICE,
+    &certificates::KIND,
     &lease::KIND,
     &discovery::ENDPOINT_SLICE,
     &event::EVENTS,
+    &flowcontrol::FLOW_SCHEMA,
+    &flowcontrol::PRIORITY_LEVEL,
     &networking::INGRESS,
     &networking::INGRESS_CLASS,
     &networking::IP_ADDRESS,
@@ -455,6 +477,12 @@ pub fn validate_metadata_update(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
+/// Places of a group, and of a version in it, in discovery: higher ones come
+/// first.
+pub fn priority(group: &str, version: &str) -> (i64, i64) {
+    apiregistration::priority(group, version)
+}
+
 /// Objects that are there from the start, of kinds without namespaces.
 pub fn initial_objects() -> Vec<(KindRef, Value)> {
     let mut out = Vec::new();
@@ -462,8 +490,21 @@ pub fn initial_objects() -> Vec<(KindRef, Value)> {
         out.extend(objects.into_iter().map(|o| (KindRef::Row(kind), o)));
     };
     add(&scheduling::PRIORITY_CLASS, scheduling::system_classes());
+    add(&flowcontrol::PRIORITY_LEVEL, flowcontrol::priority_levels());
+    add(&flowcontrol::FLOW_SCHEMA, flowcontrol::flow_schemas());
+    let mut served: Vec<(&str, &str)> = KINDS.iter().map(|k| (k.group, k.version)).collect();
+    served.sort_unstable();
+    served.dedup();
+    let local = |(group, version): (&str, &str)| apiregistration::local(group, version);
+    let local = served
+        .into_iter()
+        .filter(|(group, _)| *group != apiregistration::API_SERVICE.group)
+        .map(local);
+    add(&apiregistration::API_SERVICE, local.collect());
     out
 }
+
+pub use certificates::{stamp_conditions, stamp_requester};
 
 #[cfg(test)]
 mod group_tests;

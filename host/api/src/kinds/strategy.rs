@@ -15,6 +15,11 @@ pub(super) fn keep_status(new: &mut Value, old: &Value) {
     meta::keep(new, old, "status");
 }
 
+/// A status update through which metadata may change too.
+pub(super) fn keep_spec(new: &mut Value, old: &Value) {
+    meta::keep(new, old, "spec");
+}
+
 pub(super) fn first_generation(object: &mut Value) {
     meta::ensure_metadata(object).insert("generation".to_owned(), 1.into());
 }

@@ -5,7 +5,7 @@ use super::{Answer, Call, body};
 use crate::registry::{self, Along, Written};
 use crate::{respond, services};
 use api::field::Errors;
-use api::kinds::{self, KindRef};
+use api::kinds::{self, KindRef, Subresource};
 use api::managed::{Endpoint, Writer};
 use api::meta;
 use api::status::{Qualified, Status};
@@ -26,6 +26,9 @@ pub(crate) async fn create(call: Call) -> Answer {
     body::settle_namespace(&mut object, &call.kind, &call.route.namespace)?;
     warnings.extend(body::dedup_owners(&mut object));
     call.may_grant(&object, None)?;
+    if call.kind.has(Subresource::Approval) {
+        kinds::stamp_requester(&mut object, &call.user.name, &call.user.groups);
+    }
     let how = Creation {
         dry_run: options.dry_run,
         manager: Some(&options.manager),

@@ -75,6 +75,7 @@ impl Call {
         match subresource {
             None => self.answer_main().await,
             Some(Subresource::Status) => self.answer_part(update::Part::Status).await,
+            Some(Subresource::Approval) => self.answer_part(update::Part::Approval).await,
             Some(Subresource::Finalize) => match self.route.verb {
                 "update" => update::update(self, update::Part::Finalize).await,
                 _ => Err(Status::method_not_allowed()),

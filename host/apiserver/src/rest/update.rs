@@ -9,7 +9,7 @@ use crate::registry::{self, Along, Stored, Written};
 use crate::route::Route;
 use crate::{respond, services};
 use api::field::{Errors, Path};
-use api::kinds::{self, Deletion, KindRef};
+use api::kinds::{self, Deletion, KindRef, Subresource};
 use api::managed::{Endpoint, Writer};
 use api::meta;
 use api::status::Status;
@@ -21,6 +21,7 @@ use store::Store;
 pub(crate) enum Part {
     Main,
     Status,
+    Approval,
     Finalize,
     EphemeralContainers,
     Resize,
@@ -130,6 +131,9 @@ pub(crate) async fn guaranteed(
         call.may_grant(&wanted, Some(&current.object))?;
         let old = Some(&current.object);
         let along = services::plan(&call.store, &call.kind, &mut wanted, old, call.now)?;
+        if how.part != Part::Main && call.kind.has(Subresource::Approval) {
+            kinds::stamp_conditions(&mut wanted, &current.object, call.now);
+        }
         check(&call.kind, how.part, &wanted, &current.object)?;
         settle_times(&mut wanted, &current);
         let outcome = if how.dry_run {
@@ -350,6 +354,7 @@ fn check(kind: &KindRef, part: Part, wanted: &Value, old: &Value) -> Result<(), 
             kind.validate_update(wanted, old, &mut errors);
         }
         Part::Status => kind.validate_status(wanted, old, &mut errors),
+        Part::Approval => kind.validate_approval(wanted, old, &mut errors),
         Part::Finalize => kind.validate(wanted, &mut errors),
         Part::EphemeralContainers => kinds::validate_ephemeral(wanted, old, &mut errors),
         Part::Resize => kinds::validate_resize(wanted, old, &mut errors),

@@ -7,6 +7,7 @@ mod access;
 mod apply;
 mod deletion;
 mod fuzz;
+mod groups;
 mod lists;
 mod refusals;
 mod session;

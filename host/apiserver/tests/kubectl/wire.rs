@@ -27,6 +27,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
     pub(crate) fn send(
         &self,
         method: Method,

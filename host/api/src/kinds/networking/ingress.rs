@@ -25,6 +25,7 @@ pub(in crate::kinds) static KIND: Kind = Kind {
     validate_status,
     prepare_create: strategy::create_spec_status,
     prepare_update: strategy::update_spec_status,
+    prepare_status: strategy::keep_spec,
     ..Kind::BASE
 };
 
