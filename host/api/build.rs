@@ -4,6 +4,7 @@
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use k8s_openapi::api::admissionregistration::v1 as admission;
+use k8s_openapi::api::authentication::v1 as authentication;
 use k8s_openapi::api::certificates::v1 as certificates;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::flowcontrol::v1 as flowcontrol;
@@ -52,6 +53,7 @@ roots![
     admission::ValidatingAdmissionPolicyBinding,
     admission::ValidatingWebhookConfiguration,
     apiregistration::APIService,
+    authentication::TokenRequest,
     certificates::CertificateSigningRequest,
     discovery::EndpointSlice,
     flowcontrol::FlowSchema,

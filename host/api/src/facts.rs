@@ -116,6 +116,11 @@ pub fn of_kind(api_version: &str, kind: &str) -> Option<&'static Type> {
     table.get(api_version)?.get(kind).copied()
 }
 
+/// The type that a group, version and kind name.
+pub fn of_gvk(gvk: (&str, &str, &str)) -> Option<&'static Type> {
+    all().find(|t| t.gvk.is_some_and(|of| of == gvk))
+}
+
 /// All types, in no order.
 pub fn all() -> impl Iterator<Item = &'static Type> {
     table().values()

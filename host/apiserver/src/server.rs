@@ -5,11 +5,12 @@ use crate::authn::{Authenticator, impersonate};
 use crate::authz::{self, Attributes, Authorizer};
 use crate::documents::Documents;
 use crate::frames::Frames;
-use crate::kinds::Kinds;
-use crate::metrics::Metrics;
+use crate::kinds::{Kinds, Table};
+use crate::metrics::{Labels, Metrics, Stored};
 use crate::negotiate::Offer;
 use crate::proxy::Streams;
 use crate::query::Query;
+use crate::registry;
 use crate::respond::{self, Accepted};
 use crate::rest::{Answer, Call};
 use crate::route::{ResourceRoute, Route, route};
@@ -77,13 +78,13 @@ impl Server {
         let accepted = respond::accepted(arrived.request.headers(), &query, Offer::DOCUMENT)
             .unwrap_or(Accepted::json());
         let head_only = arrived.request.method() == Method::HEAD;
-        let mut labels = ("other", "");
+        let mut labels = Labels::other("");
         let outcome = self.dispatch(arrived, query, &mut labels).await;
         let mut response = match outcome {
             Ok(response) => response,
             Err(status) => {
                 if status.code >= 500 {
-                    log::warn!("{} {}: {}", labels.0, labels.1, status.message);
+                    log::warn!("{} {}: {}", labels.verb, labels.resource, status.message);
                 }
                 respond::status(&status, accepted)
             }
@@ -92,8 +93,7 @@ impl Server {
             *response.body_mut() = respond::body(Bytes::new());
         }
         let code = response.status().as_u16();
-        self.metrics
-            .count((labels.0, labels.1, code), started.elapsed());
+        self.metrics.count(labels, code, started.elapsed());
         if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
             response.headers_mut().insert("audit-id", id);
         }
@@ -104,7 +104,7 @@ impl Server {
         self: &Arc<Self>,
         arrived: Arrived,
         query: Query,
-        labels: &mut (&'static str, &'static str),
+        labels: &mut Labels,
     ) -> Answer {
         let Arrived {
             request,
@@ -126,7 +126,7 @@ impl Server {
         self.authorizer.authorize(&user, &attributes)?;
         match route {
             Route::Other { verb, path } => {
-                labels.0 = verb;
+                *labels = Labels::other(verb);
                 self.other(&parts, verb, &path, &query)
             }
             Route::Resource(found) => {
@@ -134,7 +134,7 @@ impl Server {
                     .kinds
                     .resolve(&found.group, &found.version, &found.resource)
                     .ok_or_else(Status::no_such_path)?;
-                *labels = (found.verb, kind.label());
+                *labels = Labels::of(&kind, &found);
                 let accepted = respond::accepted(&parts.headers, &query, offer(&kind, &found))?;
                 let long = is_long(&found);
                 let call = Call {
@@ -164,7 +164,8 @@ impl Server {
 
     /// Work that ends: at most so much of it at once, and not for ever.
     async fn bounded(&self, call: Call) -> Answer {
-        let _guard = Inflight::enter(&self.metrics.inflight)?;
+        let writes = !matches!(call.route.verb, "get" | "list" | "watch");
+        let _guard = Inflight::enter(&self.metrics, writes)?;
         log::trace!(
             "{} {} {} by {}",
             call.route.verb,
@@ -206,10 +207,7 @@ impl Server {
                     .ok_or_else(Status::no_such_path)
             }
             ["version"] => json(documents::version()),
-            ["metrics"] => Ok(respond::text(
-                200,
-                self.metrics.text(self.store.revision().0),
-            )),
+            ["metrics"] => Ok(respond::text(200, self.metrics.text(&self.stored(&table)))),
             [root @ ("api" | "apis")] if aggregated => {
                 self.documents
                     .discovery(&table, *root == "api", &parts.headers, accepted)
@@ -230,6 +228,30 @@ impl Server {
                     .openapi(&table, path, &parts.headers, query, accepted)
             }
             _ => Err(Status::no_such_path()),
+        }
+    }
+
+    /// How many objects of each resource there are.
+    fn stored(&self, table: &Table) -> Stored {
+        let mut seen: Vec<&str> = Vec::new();
+        let mut objects = Vec::new();
+        for kind in table.iter() {
+            if kind.storage().is_empty() || seen.contains(&kind.storage()) {
+                continue;
+            }
+            seen.push(kind.storage());
+            let range = store::Range {
+                limit: 1,
+                ..store::Range::prefix(registry::prefix(kind, ""))
+            };
+            if let Ok(found) = self.store.range(&range) {
+                let count = found.items.len() + found.remaining;
+                objects.push((kind.resource().to_string(), count));
+            }
+        }
+        Stored {
+            revision: self.store.revision().0,
+            objects,
         }
     }
 
@@ -270,12 +292,15 @@ fn is_long(route: &ResourceRoute) -> bool {
         )
 }
 
-struct Inflight<'a>(&'a std::sync::atomic::AtomicU64);
+/// A request that is worked on, and whether it writes.
+struct Inflight<'a>(&'a Metrics, bool);
 
 impl<'a> Inflight<'a> {
-    fn enter(count: &'a std::sync::atomic::AtomicU64) -> Result<Inflight<'a>, Status> {
-        let guard = Inflight(count);
-        if count.fetch_add(1, Ordering::Relaxed) >= MAX_INFLIGHT {
+    fn enter(metrics: &'a Metrics, writes: bool) -> Result<Inflight<'a>, Status> {
+        let guard = Inflight(metrics, writes);
+        let mutating = u64::from(writes);
+        metrics.mutating.fetch_add(mutating, Ordering::Relaxed);
+        if metrics.inflight.fetch_add(1, Ordering::Relaxed) >= MAX_INFLIGHT {
             return Err(Status::too_many_requests(
                 "too many requests, please try again later",
                 1,
@@ -287,7 +312,9 @@ impl<'a> Inflight<'a> {
 
 impl Drop for Inflight<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.inflight.fetch_sub(1, Ordering::Relaxed);
+        let mutating = u64::from(self.1);
+        self.0.mutating.fetch_sub(mutating, Ordering::Relaxed);
     }
 }
 

@@ -114,6 +114,14 @@ impl KindRef {
         }
     }
 
+    /// Group and version in metrics, from a bounded set.
+    pub fn labels(&self) -> (&'static str, &'static str) {
+        match self {
+            KindRef::Row(k) => (k.group, k.version),
+            KindRef::Custom(_) => ("custom", ""),
+        }
+    }
+
     /// `v1`, `coordination.k8s.io/v1`.
     pub fn api_version(&self) -> String {
         api_version(self.group(), self.version())

@@ -2,6 +2,7 @@
 //! the build took from the dependency.
 
 mod gnostic;
+mod parameters;
 mod paths;
 mod v2;
 mod v3;
@@ -23,6 +24,7 @@ const DESCRIPTIONS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptio
 const SHARED: &[&str] = &[
     "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
     "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta",
+    paths::PATCH,
     "io.k8s.apimachinery.pkg.apis.meta.v1.Status",
 ];
 
@@ -68,8 +70,13 @@ fn reachable<'a>(kinds: impl Iterator<Item = &'a KindRef>) -> BTreeSet<&'static 
     let mut seen = BTreeSet::new();
     for kind in kinds {
         visit(kind.type_name(), &mut seen);
-        if kind.plural() == "pods" {
-            visit("io.k8s.api.policy.v1.Eviction", &mut seen);
+        for sub in kind.subresources() {
+            let (group, version, name, _) = sub.discovery();
+            let of = name.and_then(|n| facts::of_gvk((group, version, n)));
+            let own = || facts::of_gvk((kind.group(), kind.version(), name?));
+            if let Some(facts) = of.or_else(own) {
+                visit(facts.name, &mut seen);
+            }
         }
     }
     SHARED.iter().for_each(|name| visit(name, &mut seen));
@@ -84,3 +91,6 @@ fn gvk(group: &str, version: &str, kind: &str) -> Value {
 fn list_type(kind: &KindRef) -> String {
     format!("{}List", kind.type_name())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
-//! The paths of a group-version: which requests its kinds answer.
+//! The paths of a group-version: which requests its kinds answer, named as
+//! upstream names them (`readCoreV1NamespacedPod`).
 
-use crate::kinds::{KindRef, Subresource};
+use super::parameters::{of_stream, of_verb, parameter};
+use crate::facts;
+use crate::kinds::{Deletion, KindRef, Subresource};
 use serde_json::{Map, Value, json};
 
 /// How one document names types and parameters.
@@ -10,36 +13,15 @@ pub(super) struct Dialect {
     pub(super) v3: bool,
 }
 
-const OF_WRITES: &[(&str, &str)] = &[
-    ("dryRun", "string"),
-    ("fieldManager", "string"),
-    ("fieldValidation", "string"),
-    ("pretty", "string"),
-];
-const OF_PATCHES: &[(&str, &str)] = &[
-    ("dryRun", "string"),
-    ("fieldManager", "string"),
-    ("fieldValidation", "string"),
-    ("force", "boolean"),
-    ("pretty", "string"),
-];
-const OF_LISTS: &[(&str, &str)] = &[
-    ("allowWatchBookmarks", "boolean"),
-    ("continue", "string"),
-    ("fieldSelector", "string"),
-    ("labelSelector", "string"),
-    ("limit", "integer"),
-    ("resourceVersion", "string"),
-    ("resourceVersionMatch", "string"),
-    ("sendInitialEvents", "boolean"),
-    ("timeoutSeconds", "integer"),
-    ("watch", "boolean"),
-];
-const OF_DELETES: &[(&str, &str)] = &[
-    ("dryRun", "string"),
-    ("gracePeriodSeconds", "integer"),
-    ("propagationPolicy", "string"),
-];
+impl Dialect {
+    fn reference(&self, type_name: &str) -> Value {
+        json!({"$ref": format!("{}{type_name}", self.references)})
+    }
+}
+
+const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 
 /// Adds the paths of `kind`.
 pub(super) fn add(out: &mut Map<String, Value>, kind: &KindRef, dialect: &Dialect) {
@@ -47,165 +29,398 @@ pub(super) fn add(out: &mut Map<String, Value>, kind: &KindRef, dialect: &Dialec
         "" => format!("/api/{}", kind.version()),
         group => format!("/apis/{group}/{}", kind.version()),
     };
-    let scope = if kind.namespaced() {
-        "/namespaces/{namespace}"
-    } else {
-        ""
+    let scope = match kind.namespaced() {
+        true => "/namespaces/{namespace}",
+        false => "",
     };
     let collection = format!("{root}{scope}/{}", kind.plural());
     let one = format!("{collection}/{{name}}");
-    if kind.namespaced() && kind.verbs().contains(&"list") {
+    let of = |sub, everywhere| Endpoint {
+        kind,
+        sub,
+        everywhere,
+        dialect,
+    };
+    let listed = kind.verbs().contains(&"list");
+    if kind.namespaced() && listed {
         let all = format!("{root}/{}", kind.plural());
-        out.insert(all, item(kind, &["list"], &[], None, dialect));
+        out.insert(all, of(None, true).item(&["list"], &[]));
     }
-    let mut namespace: Vec<&str> = Vec::new();
+    let mut place: Vec<&str> = Vec::new();
     if kind.namespaced() {
-        namespace.push("namespace");
+        place.push("namespace");
     }
-    out.insert(
-        collection,
-        item(
-            kind,
-            &["list", "create", "deletecollection"],
-            &namespace,
-            None,
-            dialect,
-        ),
-    );
-    namespace.push("name");
+    let of_collection = ["list", "create", "deletecollection"];
+    out.insert(collection, of(None, false).item(&of_collection, &place));
+    place.insert(0, "name");
     if kind.verbs().contains(&"get") {
-        out.insert(
-            one.clone(),
-            item(
-                kind,
-                &["get", "update", "patch", "delete"],
-                &namespace,
-                None,
-                dialect,
-            ),
-        );
+        let verbs = ["get", "update", "patch", "delete"];
+        out.insert(one.clone(), of(None, false).item(&verbs, &place));
     }
     for sub in kind.subresources() {
-        let verbs = sub.discovery().3;
-        out.insert(
-            format!("{one}/{}", sub.name()),
-            item(kind, verbs, &namespace, Some(*sub), dialect),
+        let item = of(Some(*sub), false).item(sub.discovery().3, &place);
+        out.insert(format!("{one}/{}", sub.name()), item);
+    }
+}
+
+/// What a path leads to.
+struct Endpoint<'a> {
+    kind: &'a KindRef,
+    sub: Option<Subresource>,
+    /// All namespaces at once.
+    everywhere: bool,
+    dialect: &'a Dialect,
+}
+
+impl Endpoint<'_> {
+    fn item(&self, verbs: &[&str], place: &[&str]) -> Value {
+        let mut out = Map::new();
+        for verb in verbs {
+            if self.sub.is_none() && !self.kind.verbs().contains(verb) {
+                continue;
+            }
+            let method = match *verb {
+                "list" | "get" => "get",
+                "create" => "post",
+                "update" => "put",
+                "patch" => "patch",
+                "delete" | "deletecollection" => "delete",
+                _ => continue,
+            };
+            out.insert(method.to_owned(), self.operation(verb, method));
+        }
+        let names = place
+            .iter()
+            .map(|name| parameter(name, "path", self.dialect));
+        let pretty = parameter("pretty", "query", self.dialect);
+        let parameters: Vec<Value> = names.chain([pretty]).collect();
+        out.insert("parameters".to_owned(), parameters.into());
+        Value::Object(out)
+    }
+
+    fn is_stream(&self) -> bool {
+        let streams = ["exec", "attach", "portforward", "proxy"];
+        self.sub.is_some_and(|s| streams.contains(&s.name()))
+    }
+
+    /// Group, version and kind of what goes in and comes out.
+    fn gvk(&self) -> (&str, &str, &str) {
+        let kind = self.kind;
+        match self.sub.map(Subresource::discovery) {
+            Some((g, v, k, _)) if !v.is_empty() => (g, v, k.unwrap_or(kind.kind())),
+            Some((_, _, k, _)) => (kind.group(), kind.version(), k.unwrap_or(kind.kind())),
+            None => (kind.group(), kind.version(), kind.kind()),
+        }
+    }
+
+    /// The full name of the type of what goes in.
+    fn type_name(&self) -> String {
+        let gvk = self.gvk();
+        if gvk.2 == self.kind.kind() {
+            return self.kind.type_name().to_owned();
+        }
+        facts::of_gvk(gvk).map_or_else(|| self.kind.type_name().to_owned(), |t| t.name.to_owned())
+    }
+
+    fn operation(&self, verb: &str, method: &str) -> Value {
+        let (group, version, name) = self.gvk();
+        let stream = self.is_stream();
+        let action = match verb {
+            _ if stream => "connect",
+            "create" => "post",
+            "update" => "put",
+            other => other,
+        };
+        let names = match self.sub.map(Subresource::name) {
+            Some(sub) if stream || sub == "log" => of_stream(sub),
+            _ => of_verb(verb),
+        };
+        let mut parameters: Vec<Value> = names
+            .iter()
+            .map(|name| parameter(name, "query", self.dialect))
+            .collect();
+        let mut out = json!({
+            "description": self.description(verb),
+            "operationId": self.operation_id(verb, method),
+            "tags": [self.tag()],
+            "responses": self.responses(verb),
+            "x-kubernetes-action": action,
+            "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": name},
+        });
+        if let Some((body, required)) = self.body(verb) {
+            self.add_body(&mut out, &mut parameters, verb, body, required);
+        }
+        if !self.dialect.v3 {
+            out["schemes"] = json!(["https"]);
+            out["produces"] = match verb {
+                "list" => json!([JSON, YAML, PROTOBUF, WATCH_JSON, WATCH_PROTOBUF]),
+                _ => json!([JSON, YAML, PROTOBUF]),
+            };
+        }
+        out["parameters"] = parameters.into();
+        out
+    }
+
+    /// What a request carries, and whether it has to.
+    fn body(&self, verb: &str) -> Option<(Value, bool)> {
+        if self.is_stream() {
+            return None;
+        }
+        match verb {
+            "create" | "update" => Some((self.dialect.reference(&self.type_name()), true)),
+            "patch" => Some((self.dialect.reference(PATCH), true)),
+            "delete" | "deletecollection" => Some((self.dialect.reference(DELETE_OPTIONS), false)),
+            _ => None,
+        }
+    }
+
+    fn add_body(
+        &self,
+        out: &mut Value,
+        parameters: &mut Vec<Value>,
+        verb: &str,
+        schema: Value,
+        required: bool,
+    ) {
+        const PATCHES: [&str; 4] = [
+            "application/apply-patch+yaml",
+            "application/json-patch+json",
+            "application/merge-patch+json",
+            "application/strategic-merge-patch+json",
+        ];
+        let kinds: &[&str] = match verb {
+            "patch" => &PATCHES,
+            _ => &["*/*"],
+        };
+        if self.dialect.v3 {
+            let content: Map<String, Value> = kinds
+                .iter()
+                .map(|k| ((*k).to_owned(), json!({"schema": schema})))
+                .collect();
+            out["requestBody"] = json!({"content": content});
+            if required {
+                out["requestBody"]["required"] = true.into();
+            }
+        } else {
+            let mut body = json!({"name": "body", "in": "body", "schema": schema});
+            if required {
+                body["required"] = true.into();
+            }
+            parameters.insert(0, body);
+            out["consumes"] = json!(kinds);
+        }
+    }
+
+    fn responses(&self, verb: &str) -> Value {
+        let plain = self.is_stream() || self.sub.is_some_and(|s| s.name() == "log");
+        let schema = match verb {
+            _ if plain => json!({"type": "string"}),
+            "list" => self.dialect.reference(&super::list_type(self.kind)),
+            "delete" if self.kind.deletion() == Deletion::Graceful => {
+                self.dialect.reference(self.kind.type_name())
+            }
+            "delete" | "deletecollection" => self.dialect.reference(STATUS),
+            _ => self.dialect.reference(&self.type_name()),
+        };
+        let answer = |text: &str| match self.dialect.v3 {
+            true => {
+                let forms = match verb {
+                    _ if plain => vec!["text/plain"],
+                    "list" => vec![JSON, YAML, PROTOBUF, WATCH_JSON, WATCH_PROTOBUF],
+                    _ => vec![JSON, YAML, PROTOBUF],
+                };
+                let content: Map<String, Value> = forms
+                    .into_iter()
+                    .map(|f| (f.to_owned(), json!({"schema": schema})))
+                    .collect();
+                json!({"description": text, "content": content})
+            }
+            false => json!({"description": text, "schema": schema}),
+        };
+        let mut out = Map::new();
+        out.insert("200".to_owned(), answer("OK"));
+        if matches!(verb, "create" | "update" | "patch") && !plain {
+            out.insert("201".to_owned(), answer("Created"));
+        }
+        if matches!(verb, "create" | "delete") && !plain {
+            out.insert("202".to_owned(), answer("Accepted"));
+        }
+        out.insert("401".to_owned(), json!({"description": "Unauthorized"}));
+        Value::Object(out)
+    }
+
+    fn tag(&self) -> String {
+        let group = match self.kind.group() {
+            "" => "core".to_owned(),
+            group => group.trim_end_matches(".k8s.io").replace('.', "_"),
+        };
+        format!("{group}_{}", self.kind.version())
+    }
+
+    fn description(&self, verb: &str) -> String {
+        let (kind, of) = (self.kind.kind(), self.sub.map(Subresource::name));
+        let part = of.map_or_else(String::new, |sub| format!("{sub} of the "));
+        match verb {
+            _ if self.is_stream() => format!("connect to {part}specified {kind}"),
+            "list" => format!("list or watch objects of kind {kind}"),
+            "create" if of.is_none() => format!("create a {kind}"),
+            "create" => format!("create {part}specified {kind}"),
+            "update" => format!("replace {part}specified {kind}"),
+            "patch" => format!("partially update {part}specified {kind}"),
+            "delete" => format!("delete a {kind}"),
+            "deletecollection" => format!("delete collection of {kind}"),
+            _ => format!("read {part}specified {kind}"),
+        }
+    }
+
+    fn operation_id(&self, verb: &str, method: &str) -> String {
+        let group = match self.kind.group() {
+            "" => "Core".to_owned(),
+            group => group
+                .trim_end_matches(".k8s.io")
+                .split(['.', '-'])
+                .map(title)
+                .collect(),
+        };
+        let version = title(self.kind.version());
+        let namespaced = match self.kind.namespaced() && !self.everywhere {
+            true => "Namespaced",
+            false => "",
+        };
+        let kind = self.kind.kind();
+        let sub = self.sub.map_or_else(String::new, |s| title(s.name()));
+        if self.is_stream() {
+            let method = title(method);
+            return format!("connect{group}{version}{method}{namespaced}{kind}{sub}");
+        }
+        let (action, collection) = match verb {
+            "get" => ("read", ""),
+            "update" => ("replace", ""),
+            "deletecollection" => ("delete", "Collection"),
+            other => (other, ""),
+        };
+        let everywhere = match self.everywhere {
+            true => "ForAllNamespaces",
+            false => "",
+        };
+        format!("{action}{group}{version}{collection}{namespaced}{kind}{sub}{everywhere}")
+    }
+}
+
+const JSON: &str = "application/json";
+const YAML: &str = "application/yaml";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const WATCH_JSON: &str = "application/json;stream=watch";
+const WATCH_PROTOBUF: &str = "application/vnd.kubernetes.protobuf;stream=watch";
+
+fn title(word: &str) -> String {
+    let mut letters = word.chars();
+    match letters.next() {
+        Some(first) => first.to_uppercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::kinds::by_resource;
+
+    /// Group and resource, path, method, name.
+    const OPERATIONS: &[((&str, &str), &str, &str, &str)] = &[
+        (
+            ("", "pods"),
+            "/api/v1/namespaces/{namespace}/pods/{name}",
+            "get",
+            "readCoreV1NamespacedPod",
+        ),
+        (
+            ("", "pods"),
+            "/api/v1/pods",
+            "get",
+            "listCoreV1PodForAllNamespaces",
+        ),
+        (
+            ("", "pods"),
+            "/api/v1/namespaces/{namespace}/pods",
+            "delete",
+            "deleteCoreV1CollectionNamespacedPod",
+        ),
+        (
+            ("", "pods"),
+            "/api/v1/namespaces/{namespace}/pods/{name}/eviction",
+            "post",
+            "createCoreV1NamespacedPodEviction",
+        ),
+        (
+            ("", "pods"),
+            "/api/v1/namespaces/{namespace}/pods/{name}/exec",
+            "get",
+            "connectCoreV1GetNamespacedPodExec",
+        ),
+        (
+            ("", "nodes"),
+            "/api/v1/nodes/{name}/status",
+            "patch",
+            "patchCoreV1NodeStatus",
+        ),
+        (
+            ("", "namespaces"),
+            "/api/v1/namespaces/{name}/finalize",
+            "put",
+            "replaceCoreV1NamespaceFinalize",
+        ),
+        (
+            ("rbac.authorization.k8s.io", "roles"),
+            "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles",
+            "post",
+            "createRbacAuthorizationV1NamespacedRole",
+        ),
+        (
+            ("flowcontrol.apiserver.k8s.io", "flowschemas"),
+            "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas",
+            "get",
+            "listFlowcontrolApiserverV1FlowSchema",
+        ),
+        (
+            ("certificates.k8s.io", "certificatesigningrequests"),
+            "/apis/certificates.k8s.io/v1/certificatesigningrequests/{name}/approval",
+            "get",
+            "readCertificatesV1CertificateSigningRequestApproval",
+        ),
+    ];
+
+    #[test]
+    fn operations_have_upstreams_names() {
+        let dialect = Dialect {
+            references: "#/definitions/",
+            v3: false,
+        };
+        for (resource, path, method, wanted) in OPERATIONS {
+            let kind = by_resource(resource.0, "v1", resource.1).unwrap();
+            let mut out = Map::new();
+            add(&mut out, &kind, &dialect);
+            assert_eq!(out[*path][*method]["operationId"], *wanted);
+        }
+    }
+
+    #[test]
+    fn a_subresource_may_have_a_type_of_its_own() {
+        let dialect = Dialect {
+            references: "#/definitions/",
+            v3: false,
+        };
+        let mut out = Map::new();
+        add(&mut out, &by_resource("", "v1", "pods").unwrap(), &dialect);
+        let eviction = &out["/api/v1/namespaces/{namespace}/pods/{name}/eviction"]["post"];
+        assert_eq!(
+            eviction["parameters"][0]["schema"]["$ref"],
+            "#/definitions/io.k8s.api.policy.v1.Eviction"
+        );
+        assert_eq!(
+            eviction["x-kubernetes-group-version-kind"]["group"],
+            "policy"
         );
     }
-}
-
-fn item(
-    kind: &KindRef,
-    verbs: &[&str],
-    in_path: &[&str],
-    sub: Option<Subresource>,
-    dialect: &Dialect,
-) -> Value {
-    let mut out = Map::new();
-    for verb in verbs {
-        if sub.is_none() && !kind.verbs().contains(verb) {
-            continue;
-        }
-        let (method, action, parameters) = match *verb {
-            "list" => ("get", "list", OF_LISTS),
-            "get" => ("get", "get", &[("pretty", "string")] as &[_]),
-            "create" => ("post", "post", OF_WRITES),
-            "update" => ("put", "put", OF_WRITES),
-            "patch" => ("patch", "patch", OF_PATCHES),
-            "delete" => ("delete", "delete", OF_DELETES),
-            "deletecollection" => ("delete", "deletecollection", OF_DELETES),
-            _ => continue,
-        };
-        let operation = operation(kind, verb, action, parameters, sub, dialect);
-        out.insert(method.to_owned(), operation);
-    }
-    let parameters: Vec<Value> = in_path
-        .iter()
-        .map(|name| parameter(name, "path", "string", dialect))
-        .collect();
-    if !parameters.is_empty() {
-        out.insert("parameters".to_owned(), parameters.into());
-    }
-    Value::Object(out)
-}
-
-fn parameter(name: &str, place: &str, kind: &str, dialect: &Dialect) -> Value {
-    let mut p = json!({"name": name, "in": place, "uniqueItems": true});
-    if place == "path" {
-        p["required"] = true.into();
-    }
-    if dialect.v3 {
-        if let Some(map) = p.as_object_mut() {
-            map.shift_remove("uniqueItems");
-        }
-        p["schema"] = json!({"type": kind, "uniqueItems": true});
-    } else {
-        p["type"] = kind.into();
-    }
-    p
-}
-
-fn operation(
-    kind: &KindRef,
-    verb: &str,
-    action: &str,
-    parameters: &[(&str, &str)],
-    sub: Option<Subresource>,
-    dialect: &Dialect,
-) -> Value {
-    let (group, version, name) = match sub.map(Subresource::discovery) {
-        Some((g, v, k, _)) if !v.is_empty() => (g, v, k.unwrap_or(kind.kind())),
-        Some((_, _, k, _)) => (kind.group(), kind.version(), k.unwrap_or(kind.kind())),
-        None => (kind.group(), kind.version(), kind.kind()),
-    };
-    let type_name = match verb {
-        "list" => super::list_type(kind),
-        "delete" | "deletecollection" => SHARED_STATUS.to_owned(),
-        _ => kind.type_name().to_owned(),
-    };
-    let schema = json!({"$ref": format!("{}{type_name}", dialect.references)});
-    let mut query: Vec<Value> = parameters
-        .iter()
-        .map(|(name, kind)| parameter(name, "query", kind, dialect))
-        .collect();
-    let content = |schema: &Value| json!({"application/json": {"schema": schema}});
-    let response = if dialect.v3 {
-        json!({"description": "OK", "content": content(&schema)})
-    } else {
-        json!({"description": "OK", "schema": schema})
-    };
-    let mut out = json!({
-        "operationId": operation_id(kind, verb, sub),
-        "responses": {"200": response},
-        "x-kubernetes-action": action,
-        "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": name},
-    });
-    let body = match verb {
-        "create" | "update" => Some(schema.clone()),
-        "patch" => Some(json!({"type": "object"})),
-        _ => None,
-    };
-    if let Some(body) = body {
-        if dialect.v3 {
-            out["requestBody"] = json!({"content": {"*/*": {"schema": body}}, "required": true});
-        } else {
-            query.push(json!({"name": "body", "in": "body", "required": true, "schema": body}));
-        }
-    }
-    out["parameters"] = query.into();
-    out
-}
-
-const SHARED_STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
-
-fn operation_id(kind: &KindRef, verb: &str, sub: Option<Subresource>) -> String {
-    let group = kind.group().split('.').next().unwrap_or_default();
-    let group = if group.is_empty() { "core" } else { group };
-    let scope = if kind.namespaced() { "Namespaced" } else { "" };
-    format!(
-        "{verb}_{group}_{}_{scope}{}{}",
-        kind.version(),
-        kind.kind(),
-        sub.map_or(String::new(), |s| format!("_{}", s.name()))
-    )
 }

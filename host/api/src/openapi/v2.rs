@@ -39,6 +39,9 @@ pub fn document(kinds: &[KindRef], server_version: &str) -> Value {
         "info": {"title": "Kubernetes", "version": server_version},
         "paths": all_paths,
         "definitions": definitions,
+        "securityDefinitions": {"BearerToken": {"type": "apiKey", "name": "authorization",
+            "in": "header", "description": "Bearer Token authentication"}},
+        "security": [{"BearerToken": []}],
     })
 }
 
@@ -79,6 +82,9 @@ fn definition(facts: &Type, descriptions: &Descriptions) -> Value {
     }
     if !properties.is_empty() {
         out.insert("properties".to_owned(), properties.into());
+    }
+    if facts.atomic {
+        out.insert("x-kubernetes-map-type".to_owned(), "atomic".into());
     }
     if let Some((group, version, kind)) = facts.gvk {
         out.insert(

@@ -35,7 +35,11 @@ pub fn document(kinds: &[KindRef], server_version: &str) -> Option<Value> {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": server_version},
         "paths": all_paths,
-        "components": {"schemas": schemas},
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"BearerToken": {"type": "apiKey", "name": "authorization",
+                "in": "header", "description": "Bearer Token authentication"}},
+        },
     }))
 }
 

@@ -301,6 +301,7 @@ fn prepare(kind: &KindRef, part: Part, wanted: &mut Value, old: &Value) {
         Part::Main => kind.prepare_update(wanted, old),
         Part::Status => kind.prepare_status(wanted, old),
         Part::EphemeralContainers => kinds::prepare_ephemeral(wanted, old),
+        Part::Approval => kind.prepare_approval(wanted, old),
         Part::Resize => kinds::prepare_resize(wanted, old),
         Part::Finalize => {
             let finalizers = meta::at(wanted, &["spec", "finalizers"]).cloned();
