@@ -7,6 +7,7 @@
 //! everybody. Time is an argument of plans. Nothing here touches the store.
 
 mod event_ttl;
+mod garbage;
 mod namespace;
 mod namespace_defaults;
 mod node_life;
@@ -115,5 +116,6 @@ async fn run_all(clients: Clients, config: Config) {
         node_life::run(&client, &config, &node_cache, &lease_cache),
         pod_gc::run(&client, &pod_cache, &node_cache),
         event_ttl::run(&client, &config, &event_cache),
+        garbage::run(&client, &config.instance),
     );
 }

@@ -16,7 +16,7 @@ pub(crate) struct Reporter {
 }
 
 pub(crate) struct Report<'a> {
-    pub(crate) kind: &'static str,
+    pub(crate) kind: &'a str,
     pub(crate) object: &'a ObjectMeta,
     pub(crate) warning: bool,
     pub(crate) reason: &'static str,

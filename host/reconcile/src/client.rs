@@ -274,6 +274,19 @@ impl Client {
         self.json(Method::DELETE, path, Some(&options.body())).await
     }
 
+    /// Everything of a namespace; what holds itself is only marked.
+    pub async fn delete_collection(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        options: &DeleteOptions,
+    ) -> Result<(), ClientError> {
+        let path = resource.path(Some(namespace), &[]);
+        let body = options.body();
+        let deleted = self.json(Method::DELETE, path, Some(&body));
+        deleted.await.map(drop)
+    }
+
     /// POST to `binding`, `eviction`, `token` and the like.
     pub async fn create_subresource(
         &self,
@@ -290,6 +303,11 @@ impl Client {
     /// Any path that answers JSON: discovery, version.
     pub async fn get_path(&self, path: &str) -> Result<Value, ClientError> {
         self.json(Method::GET, path.to_owned(), None).await
+    }
+
+    /// POST to any path that takes and answers JSON.
+    pub async fn post_path(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        self.json(Method::POST, path.to_owned(), Some(body)).await
     }
 
     async fn json(

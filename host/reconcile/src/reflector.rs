@@ -210,6 +210,7 @@ impl<T: DeserializeOwned + Send + Sync> Reflector<T> {
             field_selector: self.fields.clone(),
             resource_version: Some(version),
             bookmarks: true,
+            initial_events: false,
             timeout_seconds: Some((WATCH_SECONDS * (1.0 + random())) as u32),
         };
         let watch = self

@@ -144,6 +144,8 @@ pub struct WatchOptions {
     /// Events after this; absent: begins with what exists.
     pub resource_version: Option<String>,
     pub bookmarks: bool,
+    /// Begins with what exists, and a bookmark behind it (with `bookmarks`).
+    pub initial_events: bool,
     /// After how many seconds the server ends the watch.
     pub timeout_seconds: Option<u32>,
 }
@@ -167,6 +169,14 @@ pub(crate) fn watch_query(options: &WatchOptions) -> String {
         ("fieldSelector", options.field_selector.as_deref()),
         ("resourceVersion", options.resource_version.as_deref()),
         ("allowWatchBookmarks", options.bookmarks.then_some("true")),
+        (
+            "sendInitialEvents",
+            options.initial_events.then_some("true"),
+        ),
+        (
+            "resourceVersionMatch",
+            options.initial_events.then_some("NotOlderThan"),
+        ),
         ("timeoutSeconds", timeout.as_deref()),
     ])
 }

@@ -77,10 +77,18 @@ impl WatchStream {
     /// `None` when the server ended the watch in order. An event of type
     /// ERROR is an `Api` error. Cancelling loses nothing.
     pub async fn next(&mut self) -> Result<Option<WatchEvent>, ClientError> {
+        match self.next_line().await? {
+            Some(line) => parse(&self.operation, &line).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// An event as the server wrote it, for who wants little of it.
+    pub async fn next_line(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         loop {
             while let Some(line) = self.lines.next() {
                 if !line.trim_ascii().is_empty() {
-                    return parse(&self.operation, line).map(Some);
+                    return Ok(Some(line.to_vec()));
                 }
             }
             if self.lines.held() > MAX_EVENT {
