@@ -13,6 +13,7 @@
 
 mod authn;
 mod authz;
+mod compaction;
 mod config;
 mod discovery;
 mod documents;

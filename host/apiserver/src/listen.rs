@@ -74,7 +74,7 @@ pub(crate) async fn serve(
 }
 
 /// Resolves when the server is told to end, or nobody can tell it any more.
-async fn ended(shutdown: &mut watch::Receiver<bool>) {
+pub(crate) async fn ended(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|down| *down).await;
 }
 

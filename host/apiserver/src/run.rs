@@ -14,7 +14,7 @@ use crate::proxy::Streams;
 use crate::rest::create::ensure;
 use crate::server::Server;
 use crate::user::MASTERS;
-use crate::{initial, listen, services, system, tls};
+use crate::{compaction, initial, listen, services, system, tls};
 use api::kinds;
 use serde_json::json;
 use std::io;
@@ -131,6 +131,14 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
             seen.clone(),
         ));
     }
+    let compacting = compaction::run(server.store().clone(), compaction::INTERVAL);
+    let mut told = seen.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = compacting => {}
+            () = listen::ended(&mut told) => {}
+        }
+    });
     Ok(Running {
         server,
         addresses,
