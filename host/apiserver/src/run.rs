@@ -106,20 +106,12 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
         kinds: Arc::default(),
         documents: Documents::default(),
     });
-    make_namespaces(&server).await?;
-    initial::make(&server).await?;
-    bootstrap::reconcile(&server.store)
-        .await
-        .map_err(|e| RunError::Object {
-            name: "roles".to_owned(),
-            message: e.message,
-        })?;
     let own = system::Own {
         service_cidrs: &config.service_cidrs,
         addresses: &addresses,
         client_ca: &pki.ca,
     };
-    system::make(&server.store, &own).await?;
+    make_objects(&server, &own).await?;
     let acceptor = TlsAcceptor::from(Arc::new(tls::server(&pki.ca, &credential)?));
     let (shutdown, seen) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -146,6 +138,19 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
         shutdown,
         tasks,
     })
+}
+
+/// What every cluster has.
+async fn make_objects(server: &Server, own: &system::Own<'_>) -> Result<(), RunError> {
+    make_namespaces(server).await?;
+    initial::make(server).await?;
+    bootstrap::reconcile(&server.store)
+        .await
+        .map_err(|e| RunError::Object {
+            name: "roles".to_owned(),
+            message: e.message,
+        })?;
+    system::make(&server.store, own).await
 }
 
 async fn bind(wanted: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), RunError> {

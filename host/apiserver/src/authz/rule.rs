@@ -254,85 +254,29 @@ mod tests {
 
     #[test]
     fn a_rule_allows_what_it_names() {
-        for (rule, resource, subresource, name, allowed) in [
-            (rule(&["get"], &[""], &["pods"], &[]), "pods", "", "a", true),
-            (
-                rule(&["get"], &[""], &["pods"], &[]),
-                "pods",
-                "log",
-                "a",
-                false,
-            ),
-            (
-                rule(&["get"], &[""], &["pods/log"], &[]),
-                "pods",
-                "log",
-                "a",
-                true,
-            ),
-            (
-                rule(&["get"], &[""], &["*/log"], &[]),
-                "pods",
-                "log",
-                "a",
-                true,
-            ),
-            (
-                rule(&["get"], &[""], &["*/log"], &[]),
-                "pods",
-                "",
-                "a",
-                false,
-            ),
-            (rule(&["get"], &[""], &["*"], &[]), "pods", "log", "a", true),
-            (
-                rule(&["*"], &["*"], &["pods"], &["b"]),
-                "pods",
-                "",
-                "a",
-                false,
-            ),
-            (
-                rule(&["*"], &["*"], &["pods"], &["b"]),
-                "pods",
-                "",
-                "",
-                false,
-            ),
-            (
-                rule(&["*"], &["*"], &["pods"], &["a"]),
-                "pods",
-                "",
-                "a",
-                true,
-            ),
-            (
-                rule(&["list"], &[""], &["pods"], &[]),
-                "pods",
-                "",
-                "a",
-                false,
-            ),
-            (
-                rule(&["get"], &["apps"], &["pods"], &[]),
-                "pods",
-                "",
-                "a",
-                false,
-            ),
-            (
-                rule(&["get"], &[""], &["xpods/log"], &[]),
-                "pods",
-                "log",
-                "a",
-                false,
-            ),
+        // verb, group, resource and name of the rule; resource and name asked for.
+        for (verb, group, named, name, asked, of, allowed) in [
+            ("get", "", "pods", "", "pods", "a", true),
+            ("get", "", "pods", "", "pods/log", "a", false),
+            ("get", "", "pods/log", "", "pods/log", "a", true),
+            ("get", "", "*/log", "", "pods/log", "a", true),
+            ("get", "", "*/log", "", "pods", "a", false),
+            ("get", "", "*", "", "pods/log", "a", true),
+            ("*", "*", "pods", "b", "pods", "a", false),
+            ("*", "*", "pods", "b", "pods", "", false),
+            ("*", "*", "pods", "a", "pods", "a", true),
+            ("list", "", "pods", "", "pods", "a", false),
+            ("get", "apps", "pods", "", "pods", "a", false),
+            ("get", "", "xpods/log", "", "pods/log", "a", false),
         ] {
+            let names: &[&str] = if name.is_empty() { &[] } else { &[name] };
+            let rule = rule(&[verb], &[group], &[named], names);
+            let (resource, subresource) = asked.split_once('/').unwrap_or((asked, ""));
             let a = Attributes {
                 verb: "get",
                 resource,
                 subresource,
-                name,
+                name: of,
                 ..Attributes::default()
             };
             assert_eq!(rule.allows(&a), allowed, "{rule:?} {a:?}");
