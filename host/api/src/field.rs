@@ -45,6 +45,8 @@ pub enum Fault {
     Invalid(Value),
     /// Invalid, and the value is better not shown.
     InvalidUnshown,
+    /// A value of another type than its schema's.
+    TypeInvalid(Value),
     NotSupported(Value),
     Forbidden,
     TooLong,
@@ -59,6 +61,7 @@ impl Fault {
         match self {
             Fault::Required => "FieldValueRequired",
             Fault::Invalid(_) | Fault::InvalidUnshown => "FieldValueInvalid",
+            Fault::TypeInvalid(_) => "FieldValueTypeInvalid",
             Fault::NotSupported(_) => "FieldValueNotSupported",
             Fault::Forbidden => "FieldValueForbidden",
             Fault::TooLong => "FieldValueTooLong",
@@ -81,8 +84,10 @@ impl FieldError {
     pub fn body(&self) -> String {
         let head = match &self.fault {
             Fault::Required => "Required value".to_owned(),
-            Fault::Invalid(v) => format!("Invalid value: {}", shown(v)),
             Fault::InvalidUnshown => "Invalid value".to_owned(),
+            Fault::Invalid(v) | Fault::TypeInvalid(v) => {
+                format!("Invalid value: {}", shown(v))
+            }
             Fault::NotSupported(v) => format!("Unsupported value: {}", shown(v)),
             Fault::Forbidden => "Forbidden".to_owned(),
             Fault::TooLong => "Too long".to_owned(),
@@ -198,6 +203,23 @@ impl Errors {
         for message in messages {
             self.invalid(path, value, message);
         }
+    }
+
+    /// The same errors below `base`; those without a field stand at it.
+    #[must_use]
+    pub fn below(self, base: &Path) -> Errors {
+        Errors(
+            self.0
+                .into_iter()
+                .map(|e| FieldError {
+                    path: match e.path.0.as_str() {
+                        "" | "<nil>" => base.clone(),
+                        path => base.child(path),
+                    },
+                    ..e
+                })
+                .collect(),
+        )
     }
 
     pub fn is_empty(&self) -> bool {

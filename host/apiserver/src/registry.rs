@@ -39,6 +39,11 @@ pub(crate) fn key(kind: &KindRef, namespace: &str, name: &str) -> Bytes {
 pub(crate) fn encode(kind: &KindRef, object: &Value) -> Result<Bytes, Status> {
     let mut stored = object.clone();
     kind.to_stored(&mut stored);
+    if let Some(custom) = kind.custom() {
+        stored = custom
+            .to_storage(stored)
+            .map_err(|e| conversion_failed(kind, &e))?;
+    }
     let mut ordered = Map::new();
     let mut metadata = stored.get("metadata").cloned().unwrap_or_default();
     if let Some(map) = metadata.as_object_mut() {
@@ -59,7 +64,9 @@ pub(crate) fn encode(kind: &KindRef, object: &Value) -> Result<Bytes, Status> {
 
 /// Whether the stored form is what the kind serves.
 pub(crate) fn is_direct(kind: &KindRef) -> bool {
+    // What is stored of a custom kind may be of an older schema.
     !kind.is_view()
+        && kind.custom().is_none()
         && kind
             .storage()
             .strip_suffix(kind.plural())
@@ -83,8 +90,22 @@ pub(crate) fn splice(out: &mut Vec<u8>, bytes: &[u8], revision: Revision) {
 pub(crate) fn decode(kind: &KindRef, bytes: &Bytes, revision: Revision) -> Result<Value, Status> {
     let mut object: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
     kind.from_stored(&mut object);
+    if let Some(custom) = kind.custom() {
+        let converted = custom
+            .from_storage(vec![object])
+            .map_err(|e| conversion_failed(kind, &e))?;
+        object = converted.into_iter().next().unwrap_or_default();
+    }
     set_revision(&mut object, revision);
     Ok(object)
+}
+
+fn conversion_failed(kind: &KindRef, why: &str) -> Status {
+    Status::internal(format!(
+        "conversion webhook for {}, Kind={} failed: {why}",
+        kind.api_version(),
+        kind.kind()
+    ))
 }
 
 pub(crate) fn set_revision(object: &mut Value, revision: Revision) {

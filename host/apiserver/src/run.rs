@@ -7,6 +7,8 @@
 use crate::authn::Authenticator;
 use crate::authz::{Authorizer, bootstrap};
 use crate::config::Config;
+use crate::crd::Definitions;
+use crate::dialer::HostDialer;
 use crate::documents::Documents;
 use crate::metrics::Metrics;
 use crate::pki::{Credential, Pki, PkiError, Subject, write};
@@ -14,6 +16,7 @@ use crate::proxy::Streams;
 use crate::rest::create::ensure;
 use crate::server::Server;
 use crate::user::MASTERS;
+use crate::webhook::Client as WebhookClient;
 use crate::{compaction, initial, listen, services, system, tls};
 use api::kinds;
 use serde_json::json;
@@ -98,6 +101,7 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
     let store = open_store(&config).await?;
     let server = Arc::new(Server {
         authorizer: Arc::new(Authorizer::new(&store)),
+        webhooks: webhooks(&store),
         store,
         authenticator: Authenticator::new(&config.tokens),
         streams: Arc::new(streams(&pki)?),
@@ -115,6 +119,9 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
     let acceptor = TlsAcceptor::from(Arc::new(tls::server(&pki.ca, &credential)?));
     let (shutdown, seen) = watch::channel(false);
     let mut tasks = JoinSet::new();
+    if let Some(task) = definitions(&server).await? {
+        tasks.spawn(task.run(seen.clone()));
+    }
     for listener in listeners {
         tasks.spawn(listen::serve(
             listener,
@@ -151,6 +158,29 @@ async fn make_objects(server: &Server, own: &system::Own<'_>) -> Result<(), RunE
             message: e.message,
         })?;
     system::make(&server.store, own).await
+}
+
+fn webhooks(store: &Store) -> Arc<WebhookClient> {
+    let store = store.clone();
+    Arc::new(WebhookClient::new(Arc::new(HostDialer { store })))
+}
+
+/// The task of custom kinds, which has looked once: what is defined is served
+/// from the first request on.
+async fn definitions(server: &Server) -> Result<Option<Definitions>, RunError> {
+    let parts = (
+        server.store.clone(),
+        server.kinds.clone(),
+        server.webhooks.clone(),
+    );
+    let Some(mut task) = Definitions::new(parts.0, parts.1, parts.2) else {
+        return Ok(None);
+    };
+    task.pass().await.map_err(|e| RunError::Object {
+        name: "customresourcedefinitions".to_owned(),
+        message: e.message,
+    })?;
+    Ok(Some(task))
 }
 
 async fn bind(wanted: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), RunError> {

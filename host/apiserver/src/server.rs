@@ -44,6 +44,7 @@ pub struct Server {
     pub(crate) frames: Arc<Frames>,
     pub(crate) metrics: Metrics,
     pub(crate) kinds: Arc<Kinds>,
+    pub(crate) webhooks: Arc<crate::webhook::Client>,
     pub(crate) documents: Documents,
 }
 
@@ -137,6 +138,7 @@ impl Server {
                 *labels = Labels::of(&kind, &found);
                 let accepted = respond::accepted(&parts.headers, &query, offer(&kind, &found))?;
                 let long = is_long(&found);
+                let warning = kind.custom().and_then(|c| c.warning.clone());
                 let call = Call {
                     store: self.store.clone(),
                     streams: self.streams.clone(),
@@ -154,10 +156,11 @@ impl Server {
                     user,
                     now: Timestamp::now(),
                 };
-                if long {
-                    return call.answer().await;
-                }
-                self.bounded(call).await
+                let answer = match long {
+                    true => call.answer().await,
+                    false => self.bounded(call).await,
+                };
+                answer.map(|response| warned(response, warning))
             }
         }
     }
@@ -281,6 +284,11 @@ fn offer(kind: &api::kinds::KindRef, route: &ResourceRoute) -> Offer {
         transforms: true,
         watch: route.verb == "watch",
     }
+}
+
+fn warned(mut response: Response<Body>, warning: Option<String>) -> Response<Body> {
+    respond::warn(&mut response, warning.as_slice());
+    response
 }
 
 /// Watches and streams last; they are bounded by connections instead.

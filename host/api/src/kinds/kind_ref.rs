@@ -331,6 +331,21 @@ impl KindRef {
         }
     }
 
+    pub fn prepare_delete(&self, object: &mut Value, now: Timestamp) {
+        match self {
+            KindRef::Row(k) => (k.prepare_delete)(object, now),
+            KindRef::Custom(_) => {}
+        }
+    }
+
+    /// The custom kind, if it is one.
+    pub fn custom(&self) -> Option<&Arc<CustomKind>> {
+        match self {
+            KindRef::Row(_) => None,
+            KindRef::Custom(c) => Some(c),
+        }
+    }
+
     pub fn to_stored(&self, object: &mut Value) {
         match self {
             KindRef::Row(k) => (k.to_stored)(object),
@@ -341,7 +356,7 @@ impl KindRef {
     pub fn from_stored(&self, object: &mut Value) {
         match self {
             KindRef::Row(k) => (k.from_stored)(object),
-            KindRef::Custom(c) => c.restore(object),
+            KindRef::Custom(c) => c.revive(object),
         }
     }
 }

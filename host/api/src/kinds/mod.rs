@@ -79,12 +79,12 @@ pub enum Subresource {
     Binding,
     Eviction,
     EphemeralContainers,
+    Scale,
     Log,
     Exec,
     Attach,
     PortForward,
     Resize,
-    Scale,
     Token,
     PodProxy,
     ServiceProxy,
@@ -100,12 +100,12 @@ impl Subresource {
             Subresource::Binding => "binding",
             Subresource::Eviction => "eviction",
             Subresource::EphemeralContainers => "ephemeralcontainers",
+            Subresource::Scale => "scale",
             Subresource::Log => "log",
             Subresource::Exec => "exec",
             Subresource::Attach => "attach",
             Subresource::PortForward => "portforward",
             Subresource::Resize => "resize",
-            Subresource::Scale => "scale",
             Subresource::Token => "token",
             Subresource::PodProxy | Subresource::ServiceProxy | Subresource::NodeProxy => "proxy",
         }
@@ -202,6 +202,8 @@ pub struct Kind {
     pub prepare_update: PrepareUpdate,
     pub prepare_status: PrepareUpdate,
     pub prepare_approval: PrepareUpdate,
+    /// Of an object that is marked for deletion for the first time.
+    pub prepare_delete: fn(&mut Value, Timestamp),
     /// Between this view and the stored form.
     pub to_stored: Prepare,
     pub from_stored: Prepare,
@@ -220,12 +222,13 @@ pub const ALL_VERBS: &[&str] = &[
 
 const fn nothing(_: &mut Value) {}
 const fn nothing_update(_: &mut Value, _: &Value) {}
+const fn nothing_delete(_: &mut Value, _: Timestamp) {}
 const fn valid(_: &Value, _: &mut Errors) {}
 const fn valid_update(_: &Value, _: &Value, _: &mut Errors) {}
 
 impl Kind {
     /// What most rows share.
-    const BASE: Kind = Kind {
+    pub(crate) const BASE: Kind = Kind {
         group: "",
         version: "v1",
         kind: "",
@@ -254,6 +257,7 @@ impl Kind {
         prepare_update: nothing_update,
         prepare_status: keep_all_but_status,
         prepare_approval: keep_all_but_status,
+        prepare_delete: nothing_delete,
         to_stored: nothing,
         from_stored: nothing,
     };
@@ -344,6 +348,7 @@ pub static KINDS: &[&Kind] = &[
     &storage::STORAGE_CLASS,
     &storage::VOLUME_ATTACHMENT,
     &storage::VOLUME_ATTRIBUTES_CLASS,
+    &crate::custom::definition::KIND,
 ];
 
 /// The row that answers a path.
@@ -356,7 +361,7 @@ pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<KindRef> 
 }
 
 /// Names the members of a map of labels or annotations in `errors`.
-fn validate_labels(labels: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn validate_labels(labels: &Value, path: &Path, errors: &mut Errors) {
     for (key, value) in labels.as_object().into_iter().flatten() {
         errors.invalid_each(path, key, names::qualified_name(key));
         let value = value.as_str().unwrap_or_default();
@@ -367,8 +372,8 @@ fn validate_labels(labels: &Value, path: &Path, errors: &mut Errors) {
 /// Most bytes of all annotations together.
 const ANNOTATIONS_MAX: usize = 256 * 1024;
 
-/// The annotations of `meta`, which `path` names.
-fn validate_annotations(meta: &Value, path: &Path, errors: &mut Errors) {
+/// The annotations in `meta`.
+pub(crate) fn validate_annotations(meta: &Value, path: &Path, errors: &mut Errors) {
     let mut bytes = 0;
     for (key, value) in crate::meta::members(meta, &["annotations"]) {
         let lower = key.to_lowercase();

@@ -30,6 +30,10 @@ pub fn document(kinds: &[KindRef], server_version: &str) -> Value {
     let mut all_paths = Map::new();
     for kind in kinds {
         paths::add(&mut all_paths, kind, &dialect);
+        if let Some(custom) = kind.custom() {
+            let of = crate::custom::publish::definition(custom, REFERENCES, false);
+            definitions.insert(kind.type_name().to_owned(), of);
+        }
         if kind.verbs().contains(&"list") {
             definitions.insert(list_type(kind), list_definition(kind));
         }

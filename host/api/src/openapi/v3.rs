@@ -27,6 +27,10 @@ pub fn document(kinds: &[KindRef], server_version: &str) -> Option<Value> {
     }
     for kind in kinds {
         paths::add(&mut all_paths, kind, &dialect);
+        if let Some(custom) = kind.custom() {
+            let of = crate::custom::publish::definition(custom, REFERENCES, true);
+            schemas.insert(kind.type_name().to_owned(), of);
+        }
         if kind.verbs().contains(&"list") {
             schemas.insert(list_type(kind), list_schema(kind));
         }

@@ -96,7 +96,14 @@ impl Call {
 
     async fn answer_main(self) -> Answer {
         if !self.kind.verbs().contains(&self.route.verb) {
-            return Err(Status::method_not_allowed());
+            let mut status = Status::method_not_allowed();
+            if self.kind.custom().is_some_and(|c| c.terminating) {
+                status.message = format!(
+                    "{} not allowed while custom resource definition is terminating",
+                    self.route.verb
+                );
+            }
+            return Err(status);
         }
         if self.kind.storage().is_empty() {
             return pod::bindings(self).await;

@@ -8,6 +8,7 @@ use crate::registry::Stored;
 use crate::respond;
 use api::decode;
 use api::field::{Errors, Path};
+use api::kinds::KindRef;
 use api::patch::{PatchError, json_patch, merge, strategic_merge};
 use api::status::{Qualified, Status};
 use api::{label_selector, meta};
@@ -23,11 +24,20 @@ pub(crate) async fn answer(call: Call) -> Answer {
     match call.route.verb {
         "get" => {
             let current = call.current()?;
-            Ok(respond::json(200, &view(&current.object), call.accepted))
+            let scale = scale_of(&call.kind, &current.object)?;
+            Ok(respond::json(200, &scale, call.accepted))
         }
         "update" => update(call).await,
         "patch" => patch(call).await,
         _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// The scale of any object; a custom kind's definition says where it stands.
+fn scale_of(kind: &KindRef, object: &Value) -> Result<Value, Status> {
+    match kind.custom().and_then(|c| c.scale.as_ref()) {
+        Some(paths) => paths.of(object).map_err(Status::internal),
+        None => Ok(view(object)),
     }
 }
 
@@ -83,7 +93,8 @@ async fn update(call: Call) -> Answer {
             call.route.name
         )));
     }
-    write(call, |current| apply(&scale, current)).await
+    let kind = call.kind.clone();
+    write(call, |current| apply(&kind, &scale, current)).await
 }
 
 async fn patch(call: Call) -> Answer {
@@ -109,8 +120,9 @@ async fn patch(call: Call) -> Answer {
         .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?
         .value;
     let name = call.route.name.clone();
+    let kind = call.kind.clone();
     write(call, move |current| {
-        let mut scale = view(&current.object);
+        let mut scale = scale_of(&kind, &current.object)?;
         let before = meta::resource_version(&scale).to_owned();
         style(&mut scale, patch.clone()).map_err(refused)?;
         decode::conform(&mut scale, TYPE, &mut Vec::new()).map_err(Status::bad_request)?;
@@ -121,7 +133,7 @@ async fn patch(call: Call) -> Answer {
         if meta::resource_version(&scale) == before {
             meta::ensure_metadata(&mut scale).shift_remove("resourceVersion");
         }
-        apply(&scale, current)
+        apply(&kind, &scale, current)
     })
     .await
 }
@@ -142,7 +154,7 @@ fn refused(error: PatchError) -> Status {
 }
 
 /// The workload as the scale wants it.
-fn apply(scale: &Value, current: &Stored) -> Result<Value, Status> {
+fn apply(kind: &KindRef, scale: &Value, current: &Stored) -> Result<Value, Status> {
     let name = meta::name(&current.object);
     let replicas = meta::int(scale, &["spec", "replicas"]).unwrap_or(0);
     if replicas < 0 {
@@ -164,7 +176,12 @@ fn apply(scale: &Value, current: &Stored) -> Result<Value, Status> {
     if !meta::uid(scale).is_empty() {
         metadata.insert("uid".to_owned(), meta::uid(scale).into());
     }
-    meta::ensure(&mut wanted, "spec").insert("replicas".to_owned(), replicas.into());
+    match kind.custom().and_then(|c| c.scale.as_ref()) {
+        Some(paths) => paths.apply(&mut wanted, replicas),
+        None => {
+            meta::ensure(&mut wanted, "spec").insert("replicas".to_owned(), replicas.into());
+        }
+    }
     Ok(wanted)
 }
 
@@ -186,5 +203,6 @@ async fn write(call: Call, mut change: impl FnMut(&Stored) -> Result<Value, Stat
         Ok(wanted)
     })
     .await?;
-    Ok(respond::json(200, &view(&updated.object), call.accepted))
+    let scale = scale_of(&call.kind, &updated.object)?;
+    Ok(respond::json(200, &scale, call.accepted))
 }

@@ -5,6 +5,8 @@
 
 mod access;
 mod apply;
+mod conversion;
+mod custom;
 mod deletion;
 mod fuzz;
 mod groups;

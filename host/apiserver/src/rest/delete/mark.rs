@@ -39,6 +39,9 @@ pub(super) fn mark(
         Deletion::Immediate => {
             set_finalizers(kind, &mut marked, options);
             end(&mut marked, now);
+            if !meta::is_deleting(object) {
+                kind.prepare_delete(&mut marked, now);
+            }
         }
     }
     marked

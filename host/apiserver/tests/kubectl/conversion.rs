@@ -1,0 +1,199 @@
+//! Versions that a webhook converts: a real one, over TLS, in this process.
+
+use crate::custom::{definition, establish, until};
+use crate::wire::Client;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+/// Where it listens, and its certificate, in PEM.
+struct Webhook {
+    url: String,
+    ca: String,
+    _runtime: tokio::runtime::Runtime,
+}
+
+/// `v1` has `host: "a:1"`, `v2` has `host: a, port: "1"`. Objects named `bad`
+/// come back with another name.
+fn convert(object: &Value, version: &Value) -> Value {
+    let mut out = object.clone();
+    out["apiVersion"] = version.clone();
+    let host = object["spec"]["host"].as_str().unwrap_or_default();
+    out["spec"] = match host.split_once(':') {
+        Some((host, port)) if version == "example.com/v2" => json!({"host": host, "port": port}),
+        _ if version == "example.com/v1" => {
+            let port = object["spec"]["port"].as_str().unwrap_or_default();
+            json!({"host": format!("{host}:{port}")})
+        }
+        _ => object["spec"].clone(),
+    };
+    if object["metadata"]["name"] == "bad" {
+        out["metadata"]["name"] = "worse".into();
+    }
+    out
+}
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let review: Value = serde_json::from_slice(&body).unwrap();
+    let version = &review["request"]["desiredAPIVersion"];
+    let objects = review["request"]["objects"].as_array().unwrap();
+    let converted: Vec<Value> = objects.iter().map(|o| convert(o, version)).collect();
+    let answer = json!({
+        "apiVersion": review["apiVersion"], "kind": "ConversionReview",
+        "response": {
+            "uid": review["request"]["uid"], "result": {"status": "Success"},
+            "convertedObjects": converted,
+        },
+    });
+    Ok(Response::new(Full::new(Bytes::from(answer.to_string()))))
+}
+
+fn start() -> Webhook {
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    runtime.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(tls) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let serving = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(tls), service_fn(answer));
+                let _ = serving.await;
+            });
+        }
+    });
+    Webhook {
+        url: format!("https://127.0.0.1:{port}/convert"),
+        ca: own.cert.pem(),
+        _runtime: runtime,
+    }
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+fn version(name: &str, storage: bool) -> Value {
+    json!({
+        "name": name, "served": true, "storage": storage,
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {
+            "type": "object",
+            "properties": {"host": {"type": "string"}, "port": {"type": "string"}},
+        }}}},
+    })
+}
+
+const THINGS: &str = "/apis/example.com/v1/namespaces/default/things";
+const DEFINITION: &str =
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/things.example.com";
+const MERGE: &[(&str, &str)] = &[("content-type", "application/merge-patch+json")];
+
+fn things(version: &str) -> String {
+    THINGS.replace("v1", version)
+}
+
+#[test]
+fn a_webhook_converts_single_objects_and_mixed_lists() {
+    let webhook = start();
+    let c = Client::start();
+    let versions = json!([version("v1", true), version("v2", false)]);
+    let mut wanted = definition("example.com", "Thing", &versions);
+    wanted["spec"]["conversion"] = json!({
+        "strategy": "Webhook",
+        "webhook": {
+            "conversionReviewVersions": ["v1"],
+            "clientConfig": {"url": webhook.url, "caBundle": base64(&webhook.ca)},
+        },
+    });
+    establish(&c, &wanted);
+    let object = |version: &str, name: &str, spec: Value| {
+        json!({"apiVersion": format!("example.com/{version}"), "kind": "Thing",
+            "metadata": {"name": name}, "spec": spec})
+    };
+    let (code, made) = c.post(THINGS, &object("v1", "a", json!({"host": "h:1"})));
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let (_, other) = c.get(&format!("{}/a", things("v2")));
+    assert_eq!(other["spec"], json!({"host": "h", "port": "1"}), "{other}");
+    // Now new ones are stored in the other version.
+    let versions = json!([version("v1", false), version("v2", true)]);
+    let patch = json!({"spec": {"versions": versions}}).to_string();
+    let (_, patched) = c.send(Method::PATCH, DEFINITION, MERGE, patch.as_bytes());
+    assert_eq!(patched["status"]["storedVersions"], json!(["v1", "v2"]));
+    until(|| {
+        let (_, made) = c.post(
+            &things("v2"),
+            &object("v2", "b", json!({"host": "g", "port": "2"})),
+        );
+        (made["kind"] == "Thing" || made["reason"] == "AlreadyExists").then_some(())
+    });
+    for (version, wanted) in [
+        ("v1", [json!({"host": "h:1"}), json!({"host": "g:2"})]),
+        (
+            "v2",
+            [
+                json!({"host": "h", "port": "1"}),
+                json!({"host": "g", "port": "2"}),
+            ],
+        ),
+    ] {
+        let (_, list) = c.get(&things(version));
+        let specs: Vec<Value> = list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|i| i["spec"].clone())
+            .collect();
+        assert_eq!(specs, wanted, "{list}");
+    }
+    let events = c.watch(&format!("{}?watch=1", things("v1")), 2);
+    assert!(
+        events
+            .iter()
+            .all(|e| e["object"]["apiVersion"] == "example.com/v1")
+    );
+    // What it may not change, it can't.
+    let (code, refused) = c.post(THINGS, &object("v1", "bad", json!({"host": "h:1"})));
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.contains("must have the same name: bad != worse"),
+        "{message}"
+    );
+    // Gone, it says so.
+    drop(webhook);
+    let (code, refused) = c.get(&format!("{}/a", things("v2")));
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.contains("conversion webhook for example.com/v2, Kind=Thing failed"),
+        "{message}"
+    );
+}

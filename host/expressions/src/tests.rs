@@ -1,0 +1,213 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+use super::*;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+fn budget() -> Budget {
+    Budget {
+        steps: 10_000_000,
+        deadline: Instant::now() + Duration::from_secs(1),
+    }
+}
+
+fn run(text: &str, object: &serde_json::Value) -> Result<Value, EvalError> {
+    let program = Program::compile(text, &["self"]).unwrap();
+    let variables = [("self", from_json(object))];
+    isolated(|| program.evaluate(&variables, &mut budget())).unwrap()
+}
+
+#[test]
+fn expressions_hold() {
+    let object = json!({
+        "n": 3, "s": "hello", "list": [1, 2, 3], "names": ["a", "b"], "map": {"k": "v"},
+    });
+    for text in [
+        "self.n > 2 && self.s.startsWith('he')",
+        "self.list.all(x, x > 0) && self.list.exists(x, x == 2)",
+        "self.list.map(x, x * 2) == [2, 4, 6]",
+        "self.list.filter(x, x > 1).size() == 2",
+        "has(self.n) && !has(self.missing)",
+        "'k' in self.map && self.map['k'] == 'v'",
+        "self.s.matches('^h.*o$') && self.s.find('l+') == 'll'",
+        "quantity('1Gi').isGreaterThan(quantity('1Mi'))",
+        "isIP('10.0.0.1') && cidr('10.0.0.0/8').containsIP('10.1.2.3')",
+        "url('https://example.com/x').getHost() == 'example.com'",
+        "isSemver('1.2.3') && self.list.isSorted() && self.list.sum() == 6",
+        "self.names.join(',') == 'a,b' && 'a-b'.split('-') == ['a', 'b']",
+        "duration('1h') > duration('1m') && timestamp('2024-01-01T00:00:00Z').getFullYear() == 2024",
+        "'%s has %d'.format([self.s, self.n]) == 'hello has 3'",
+        "self.?missing.orValue(5) == 5",
+    ] {
+        assert_eq!(run(text, &object), Ok(Value::Bool(true)), "{text}");
+    }
+}
+
+#[test]
+fn what_does_not_compile_is_refused() {
+    let deep = format!("{}1{}", "(".repeat(200), ")".repeat(200));
+    let signs = format!("{}true", "!".repeat(5000));
+    let long = format!("true{}", " || true".repeat(10_000));
+    for (text, why) in [
+        ("self.", "Syntax error"),
+        ("", ""),
+        ("other == 1", "undeclared reference to 'other'"),
+        ("nosuch(self)", "undeclared reference to 'nosuch'"),
+        ("Thing{a: 1}.a == 1", "undeclared reference"),
+        (deep.as_str(), "recursion limit"),
+        (signs.as_str(), "recursion limit"),
+        (long.as_str(), "exceeds limit"),
+    ] {
+        let refused = Program::compile(text, &["self"]).unwrap_err();
+        assert!(refused.to_string().contains(why), "{refused}");
+    }
+}
+
+#[test]
+fn no_expression_runs_away() {
+    let list: Vec<i64> = (0..3000).collect();
+    let object = json!({"l": list, "s": "x".repeat(1000)});
+    for text in [
+        "self.l.all(a, self.l.all(b, self.l.all(c, a + b + c >= 0)))",
+        "self.l.map(a, self.l.map(b, a * b)).size() > 0 && self.l.all(a, self.l.all(b, true))",
+        "[self.s].map(a, a+a+a+a).map(a, a+a+a+a).map(a, a+a+a+a).map(a, a+a+a+a).map(a, a+a+a+a).map(a, a+a+a+a).map(a, a+a+a+a)[0] != ''",
+        "self.s.replace('x', self.s).replace('x', self.s) != ''",
+    ] {
+        let spent = run(text, &object).unwrap_err();
+        assert!(matches!(spent, EvalError::Spent(_)), "{spent:?} {text}");
+    }
+    let mut small = Budget {
+        steps: 10,
+        ..budget()
+    };
+    let program = Program::compile("self.l.all(x, x >= 0)", &["self"]).unwrap();
+    let variables = [("self", from_json(&object))];
+    let outcome = isolated(|| program.evaluate(&variables, &mut small)).unwrap();
+    assert_eq!(outcome, Err(EvalError::Spent(Spent::Budget)));
+    let mut late = Budget {
+        steps: 10_000_000,
+        deadline: Instant::now().checked_sub(Duration::from_secs(1)).unwrap(),
+    };
+    let outcome = isolated(|| program.evaluate(&variables, &mut late)).unwrap();
+    assert_eq!(outcome, Err(EvalError::Spent(Spent::Time)));
+}
+
+#[test]
+fn types_are_known_where_they_can_be() {
+    let fields = [
+        ("n".to_owned(), Type::Scalar("int")),
+        ("s".to_owned(), Type::String),
+    ];
+    let object = Type::Object(std::sync::Arc::new(fields.into()));
+    let scope = [("self", object)];
+    for (text, wanted) in [
+        ("self.n > 1", Ok(Type::Bool)),
+        ("self.s", Ok(Type::String)),
+        ("self.n + 1", Ok(Type::Scalar("int"))),
+        ("self.nothing == 1", Err("nothing")),
+        ("[1].all(x, self.nothing)", Err("nothing")),
+        ("[1].all(x, x > self.n)", Ok(Type::Bool)),
+        ("self.n.inner == 1", Err("inner")),
+    ] {
+        let found = Program::compile(text, &["self"]).unwrap().check(&scope);
+        match wanted {
+            Ok(wanted) => assert_eq!(found.unwrap(), wanted, "{text}"),
+            Err(name) => assert!(
+                found
+                    .unwrap_err()
+                    .to_string()
+                    .contains(&format!("undefined field '{name}'")),
+                "{text}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn names_are_escaped_as_upstream_does() {
+    for (name, escaped) in [
+        ("plain", Some("plain")),
+        ("a-b", Some("a__dash__b")),
+        ("a.b/c", Some("a__dot__b__slash__c")),
+        ("in", Some("__in__")),
+        ("a__b", Some("a__underscores__b")),
+        ("1a", None),
+        ("a b", None),
+    ] {
+        assert_eq!(escape(name).as_deref(), escaped, "{name}");
+    }
+}
+
+#[test]
+fn hostile_texts_neither_panic_nor_hang() {
+    const PARTS: &[&str] = &[
+        "self",
+        ".",
+        "x",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "?",
+        ":",
+        "&&",
+        "||",
+        "!",
+        "-",
+        "+",
+        "==",
+        "'s'",
+        "1",
+        "1.5",
+        "b'x'",
+        ".all(x, ",
+        ".map(x, ",
+        "has(",
+        "matches",
+        "\"",
+        "\\",
+        "in",
+        "null",
+        "optional.of(",
+        "%",
+        "\u{0}",
+        "é",
+        "size",
+        ",",
+        "_",
+        "@",
+        "r'",
+        "0x",
+        "1u",
+        " ",
+    ];
+    let mut state = u64::from(std::process::id()) | 1;
+    println!("seed {state}");
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % 1_000_003).unwrap()
+    };
+    for _ in 0..400 {
+        let text: String = (0..1 + next() % 24)
+            .map(|_| PARTS[next() % PARTS.len()])
+            .collect();
+        if let Ok(program) = Program::compile(&text, &["self", "x"]) {
+            let variables = [
+                ("self", from_json(&json!({"x": [1, "a", null]}))),
+                ("x", text_value()),
+            ];
+            let mut small = Budget {
+                steps: 10_000,
+                ..budget()
+            };
+            let _ = isolated(|| program.evaluate(&variables, &mut small).is_ok());
+        }
+    }
+}
+
+fn text_value() -> Value {
+    text("t")
+}
