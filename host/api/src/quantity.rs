@@ -97,6 +97,39 @@ impl Quantity {
         })
     }
 
+    /// That many of something.
+    pub fn count(n: i64) -> Quantity {
+        Quantity {
+            nanos: i128::from(n) * NANO,
+            format: Format::DecimalSi,
+        }
+    }
+
+    /// The sum, at most the largest value; in this one's family unless it is 0.
+    pub fn plus(self, other: Quantity) -> Quantity {
+        let format = if self.nanos == 0 {
+            other.format
+        } else {
+            self.format
+        };
+        Quantity {
+            nanos: self.nanos.saturating_add(other.nanos).clamp(-LIMIT, LIMIT),
+            format,
+        }
+    }
+
+    pub fn minus(self, other: Quantity) -> Quantity {
+        self.plus(Quantity {
+            nanos: other.nanos.saturating_neg(),
+            format: self.format,
+        })
+    }
+
+    /// How often `other` is in it.
+    pub fn ratio(self, other: Quantity) -> f64 {
+        self.nanos as f64 / other.nanos as f64
+    }
+
     /// The value rounded up to a whole number.
     pub fn whole(&self) -> i128 {
         self.nanos.div_euclid(NANO) + i128::from(self.nanos.rem_euclid(NANO) != 0)

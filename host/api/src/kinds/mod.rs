@@ -47,6 +47,7 @@ mod rbac;
 mod replica_set;
 mod replication_controller;
 mod resource_quota;
+mod reviews;
 mod scheduling;
 mod secret;
 mod service;
@@ -318,6 +319,12 @@ pub static KINDS: &[&Kind] = &[
     &autoscaler::V2,
     &autoscaler::V1,
     &disruption_budget::KIND,
+    &reviews::SELF_SUBJECT,
+    &reviews::TOKEN,
+    &reviews::LOCAL_ACCESS,
+    &reviews::SELF_ACCESS,
+    &reviews::SELF_RULES,
+    &reviews::ACCESS,
     &admission::MUTATING_POLICY,
     &admission::MUTATING_BINDING,
     &admission::MUTATING_WEBHOOKS,

@@ -43,8 +43,6 @@ pub(super) fn default_pod(object: &mut Value) {
     spec.insert("serviceAccountName".to_owned(), account.clone().into());
     spec.insert("serviceAccount".to_owned(), account.into());
     default(spec, "enableServiceLinks", true);
-    default(spec, "priority", 0);
-    default_text(spec, "preemptionPolicy", "PreemptLowerPriority");
     for part in ["initContainers", "containers"] {
         for container in items(spec, part) {
             default_requests(container);
