@@ -5,6 +5,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use k8s_openapi::api::admissionregistration::v1 as admission;
 use k8s_openapi::api::authentication::v1 as authentication;
+use k8s_openapi::api::authorization::v1 as authorization;
 use k8s_openapi::api::certificates::v1 as certificates;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::flowcontrol::v1 as flowcontrol;
@@ -53,7 +54,13 @@ roots![
     admission::ValidatingAdmissionPolicyBinding,
     admission::ValidatingWebhookConfiguration,
     apiregistration::APIService,
+    authentication::SelfSubjectReview,
     authentication::TokenRequest,
+    authentication::TokenReview,
+    authorization::LocalSubjectAccessReview,
+    authorization::SelfSubjectAccessReview,
+    authorization::SelfSubjectRulesReview,
+    authorization::SubjectAccessReview,
     certificates::CertificateSigningRequest,
     discovery::EndpointSlice,
     flowcontrol::FlowSchema,

@@ -21,6 +21,12 @@ pub struct Config {
     /// Bearer tokens that are valid as long as the server runs.
     #[serde(default)]
     pub tokens: Vec<Token>,
+    /// Who issues service account tokens, in their words.
+    #[serde(default = "issuer")]
+    pub service_account_issuer: String,
+    /// Whether pods get a token of their service account mounted.
+    #[serde(default)]
+    pub mount_service_account_tokens: bool,
     /// Nodes for which credentials are kept under `data_dir/pki/nodes`.
     #[serde(default)]
     pub node_names: Vec<String>,
@@ -39,6 +45,11 @@ pub struct Config {
 /// What Services' addresses come from where nobody says otherwise.
 pub fn default_service_cidrs() -> Vec<String> {
     vec!["10.96.0.0/12".to_owned()]
+}
+
+/// Upstream's usual one.
+pub fn issuer() -> String {
+    "https://kubernetes.default.svc.cluster.local".to_owned()
 }
 
 /// A certificate authority in PEM.

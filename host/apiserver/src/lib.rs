@@ -11,6 +11,7 @@
 //!                                  rest::pod -> proxy -> node
 //! ```
 
+mod admission;
 mod authn;
 mod authz;
 mod compaction;
@@ -25,6 +26,7 @@ mod initial;
 mod kinds;
 mod listen;
 mod local;
+mod lookup;
 mod metrics;
 mod mirror;
 mod negotiate;
@@ -43,7 +45,7 @@ mod tls;
 mod user;
 mod webhook;
 
-pub use config::{Ca, Config, Token, default_service_cidrs};
+pub use config::{Ca, Config, Token, default_service_cidrs, issuer};
 pub use dialer::{Connecting, Destination, Dialer, Stream};
 pub use kinds::{Kinds, Table};
 pub use pki::{Credential, Pki, PkiError};

@@ -241,7 +241,7 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> P
     }
 }
 
-fn make_dir(dir: &Path) -> Result<(), PkiError> {
+pub(crate) fn make_dir(dir: &Path) -> Result<(), PkiError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -249,12 +249,23 @@ fn make_dir(dir: &Path) -> Result<(), PkiError> {
         .map_err(io_error("make", dir))
 }
 
-fn read(path: &Path) -> Result<Option<String>, PkiError> {
+pub(crate) fn read(path: &Path) -> Result<Option<String>, PkiError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(io_error("read", path)(e)),
     }
+}
+
+/// The files in `dir` whose names end so, in order.
+pub(crate) fn names(dir: &Path, end: &str) -> Result<Vec<String>, PkiError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
+        let name = entry.map_err(io_error("list", dir))?.file_name();
+        names.extend(name.into_string().ok().filter(|n| n.ends_with(end)));
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Durable and whole, or not at all.

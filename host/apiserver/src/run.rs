@@ -4,7 +4,9 @@
 //! every cluster has, and listens. It is part of `control`, which composes it
 //! with the controllers; it installs no signal handler and no logger.
 
-use crate::authn::Authenticator;
+use crate::admission::{Admission, quota};
+use crate::authn::keys::Keys;
+use crate::authn::{Authenticator, legacy::Filler};
 use crate::authz::{Authorizer, bootstrap};
 use crate::config::Config;
 use crate::crd::Definitions;
@@ -101,9 +103,11 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
     let store = open_store(&config).await?;
     let server = Arc::new(Server {
         authorizer: Arc::new(Authorizer::new(&store)),
+        authenticator: authenticator(&config, &store)?,
+        admission: Arc::new(Admission::new(&store, &config)),
+        advertised: advertised.clone(),
         webhooks: webhooks(&store),
         store,
-        authenticator: Authenticator::new(&config.tokens),
         streams: Arc::new(streams(&pki)?),
         frames: Arc::default(),
         metrics: Metrics::default(),
@@ -118,7 +122,7 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
     make_objects(&server, &own).await?;
     let acceptor = TlsAcceptor::from(Arc::new(tls::server(&pki.ca, &credential)?));
     let (shutdown, seen) = watch::channel(false);
-    let mut tasks = JoinSet::new();
+    let mut tasks = keepers(&server, &pki.ca, &seen);
     if let Some(task) = definitions(&server).await? {
         tasks.spawn(task.run(seen.clone()));
     }
@@ -130,14 +134,6 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
             seen.clone(),
         ));
     }
-    let compacting = compaction::run(server.store().clone(), compaction::INTERVAL);
-    let mut told = seen.clone();
-    tasks.spawn(async move {
-        tokio::select! {
-            () = compacting => {}
-            () = listen::ended(&mut told) => {}
-        }
-    });
     Ok(Running {
         server,
         addresses,
@@ -181,6 +177,35 @@ async fn definitions(server: &Server) -> Result<Option<Definitions>, RunError> {
         message: e.message,
     })?;
     Ok(Some(task))
+}
+
+fn authenticator(config: &Config, store: &Store) -> Result<Arc<Authenticator>, PkiError> {
+    let keys = Keys::open(&config.data_dir.join("pki/service-account"))?;
+    let issuer = &config.service_account_issuer;
+    let authenticator = Authenticator::new(&config.tokens, keys, issuer, store);
+    Ok(Arc::new(authenticator))
+}
+
+/// What keeps objects right that no client writes.
+fn keepers(server: &Server, ca: &str, seen: &watch::Receiver<bool>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let filler = Filler {
+        store: server.store.clone(),
+        authenticator: server.authenticator.clone(),
+        ca: ca.to_owned(),
+    };
+    tasks.spawn(filler.run(seen.clone()));
+    let (store, kinds) = (server.store.clone(), server.kinds.clone());
+    tasks.spawn(quota::account::run(store, kinds, seen.clone()));
+    let compacting = compaction::run(server.store.clone(), compaction::INTERVAL);
+    let mut told = seen.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = compacting => {}
+            () = listen::ended(&mut told) => {}
+        }
+    });
+    tasks
 }
 
 async fn bind(wanted: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), RunError> {

@@ -1,6 +1,7 @@
 //! One request, from whoever brought it to its response: authenticate, route,
 //! authorize, dispatch, count.
 
+use crate::admission::Admission;
 use crate::authn::{Authenticator, impersonate};
 use crate::authz::{self, Attributes, Authorizer};
 use crate::documents::Documents;
@@ -22,7 +23,7 @@ use http::{HeaderValue, Method, Request, Response, header};
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use reconcile::Body;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -38,7 +39,8 @@ const MAX_INFLIGHT: u64 = 400;
 /// The API server without its listeners. Shared by all connections.
 pub struct Server {
     pub(crate) store: Store,
-    pub(crate) authenticator: Authenticator,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) streams: Arc<Streams>,
     pub(crate) frames: Arc<Frames>,
@@ -46,6 +48,8 @@ pub struct Server {
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) webhooks: Arc<crate::webhook::Client>,
     pub(crate) documents: Documents,
+    /// `https://HOST:PORT`, for clients.
+    pub(crate) advertised: String,
 }
 
 /// A request whose body is here, and what came with its connection.
@@ -113,13 +117,7 @@ impl Server {
             identity,
         } = arrived;
         let (parts, body) = request.into_parts();
-        let user = match identity {
-            Identity::Known(user) => user,
-            Identity::Connection(certificate) => self
-                .authenticator
-                .user(&parts.headers, certificate.as_ref())?,
-        };
-        let user = impersonate::acting(&self.authorizer, user, &parts.headers)?;
+        let user = self.who(identity, &parts.headers)?;
         let path = parts.uri.path().to_owned();
         let route = route(&parts.method, &path, &query).ok_or_else(|| unrouted(&parts.method))?;
         let selected = authz::selected_name(&query);
@@ -143,7 +141,10 @@ impl Server {
                     store: self.store.clone(),
                     streams: self.streams.clone(),
                     frames: self.frames.clone(),
+                    authenticator: self.authenticator.clone(),
                     authorizer: self.authorizer.clone(),
+                    admission: self.admission.clone(),
+                    warnings: std::sync::Mutex::default(),
                     kind,
                     route: found,
                     method: parts.method,
@@ -163,6 +164,18 @@ impl Server {
                 answer.map(|response| warned(response, warning))
             }
         }
+    }
+
+    /// Whom the request comes from, or acts as.
+    fn who(&self, identity: Identity, headers: &http::HeaderMap) -> Result<User, Status> {
+        let user = match identity {
+            Identity::Known(user) => user,
+            Identity::Connection(certificate) => {
+                self.authenticator
+                    .user(headers, certificate.as_ref(), Timestamp::now())?
+            }
+        };
+        impersonate::acting(&self.authorizer, user, headers)
     }
 
     /// Work that ends: at most so much of it at once, and not for ever.
@@ -226,12 +239,38 @@ impl Server {
             ["apis", group, version] => json(
                 discovery::resources(&table, group, version).ok_or_else(Status::no_such_path)?,
             ),
+            [".well-known", "openid-configuration"] => json(self.openid_configuration()),
+            ["openid", "v1", "jwks"] => Ok(self.jwks()),
             ["openapi", ..] => {
                 self.documents
                     .openapi(&table, path, &parts.headers, query, accepted)
             }
             _ => Err(Status::no_such_path()),
         }
+    }
+
+    fn jwks(&self) -> Response<Body> {
+        let keys = self.authenticator.keys.jwks();
+        let mut response = respond::json(200, &keys, Accepted::json());
+        let headers = response.headers_mut();
+        for (name, value) in [
+            (header::CONTENT_TYPE, "application/jwk-set+json"),
+            (header::CACHE_CONTROL, "public, max-age=3600"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+
+    /// OpenID Connect discovery 1.0, 3; as far as tokens of service accounts go.
+    fn openid_configuration(&self) -> Value {
+        json!({
+            "issuer": self.authenticator.issuer,
+            "jwks_uri": format!("{}/openid/v1/jwks", self.advertised),
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        })
     }
 
     /// How many objects of each resource there are.

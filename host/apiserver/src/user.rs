@@ -1,5 +1,6 @@
 //! Who a request comes from.
 
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// An authenticated user. Made by `authn`, or by the composition root for
@@ -57,6 +58,16 @@ impl User {
         }
     }
 
+    /// The user that a service account is.
+    pub(crate) fn account(namespace: &str, name: &str, uid: &str) -> User {
+        let mut user = User::new(
+            format!("{ACCOUNT_PREFIX}{namespace}:{name}"),
+            [ACCOUNTS.to_owned(), format!("{ACCOUNTS}:{namespace}")],
+        );
+        uid.clone_into(&mut user.uid);
+        user
+    }
+
     pub(crate) fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|g| g == group)
     }
@@ -70,6 +81,21 @@ impl User {
     pub(crate) fn node_name(&self) -> Option<&str> {
         let name = self.name.strip_prefix(NODE_PREFIX)?;
         (self.is_in(NODES) && !name.is_empty()).then_some(name)
+    }
+
+    /// `authentication.k8s.io/v1` `UserInfo`.
+    pub(crate) fn info(&self) -> Value {
+        let mut info = json!({"username": self.name});
+        if !self.uid.is_empty() {
+            info["uid"] = self.uid.clone().into();
+        }
+        if !self.groups.is_empty() {
+            info["groups"] = json!(self.groups);
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
+        }
+        info
     }
 }
 

@@ -1,35 +1,50 @@
-//! Authentication: client certificates (CN is the user, O its groups) and
-//! static bearer tokens. Certificates are verified by TLS before this reads
-//! them. Wrong credentials are refused, absent ones are anonymous.
+//! Authentication: client certificates (CN is the user, O its groups), static
+//! bearer tokens, service account tokens, bootstrap tokens. Certificates are
+//! verified by TLS before this reads them. Wrong credentials are refused,
+//! absent ones are anonymous.
 
+pub(crate) mod account;
+mod bootstrap_token;
 pub(crate) mod impersonate;
+pub(crate) mod keys;
+pub(crate) mod legacy;
 
 use crate::config::Token;
 use crate::user::User;
 use api::status::Status;
 use http::HeaderMap;
+use jiff::Timestamp;
+use keys::Keys;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use store::Store;
 use x509_parser::prelude::FromDer;
 
-/// Tokens by their digest, so that a lookup's time tells nothing of them.
+/// What a token proved.
+#[derive(Debug)]
+pub(crate) struct Proven {
+    pub(crate) user: User,
+    /// Those of the asked-for audiences that it is good for.
+    pub(crate) audiences: Vec<String>,
+}
+
 pub(crate) struct Authenticator {
+    /// By their digest, so that a lookup's time tells nothing of them.
     tokens: HashMap<[u8; 32], User>,
+    pub(crate) keys: Keys,
+    pub(crate) issuer: String,
+    store: Store,
 }
 
 impl Authenticator {
-    pub(crate) fn new(tokens: &[Token]) -> Authenticator {
+    pub(crate) fn new(tokens: &[Token], keys: Keys, issuer: &str, store: &Store) -> Authenticator {
+        let user = |t: &Token| User::new(t.user.clone(), t.groups.clone());
         Authenticator {
-            tokens: tokens
-                .iter()
-                .map(|t| {
-                    (
-                        digest(&t.token),
-                        User::new(t.user.clone(), t.groups.clone()),
-                    )
-                })
-                .collect(),
+            tokens: tokens.iter().map(|t| (digest(&t.token), user(t))).collect(),
+            keys,
+            issuer: issuer.to_owned(),
+            store: store.clone(),
         }
     }
 
@@ -38,26 +53,89 @@ impl Authenticator {
         &self,
         headers: &HeaderMap,
         certificate: Option<&User>,
+        now: Timestamp,
     ) -> Result<User, Status> {
         if let Some(user) = certificate {
             return Ok(user.clone());
         }
-        let Some(header) = headers.get(http::header::AUTHORIZATION) else {
+        let Some(token) = bearer(headers)? else {
             return Ok(User::anonymous());
         };
-        let token = header
-            .to_str()
-            .ok()
-            .and_then(|h| {
-                h.strip_prefix("Bearer ")
-                    .or_else(|| h.strip_prefix("bearer "))
+        self.token(token, &self.audiences(), now)
+            .map(|proven| proven.user)
+            .map_err(|why| {
+                log::debug!("a bearer token was refused: {why}");
+                Status::unauthorized()
             })
-            .map(str::trim)
-            .ok_or_else(Status::unauthorized)?;
-        self.tokens
-            .get(&digest(token))
+    }
+
+    /// The audiences that this server is.
+    pub(crate) fn audiences(&self) -> Vec<String> {
+        vec![self.issuer.clone()]
+    }
+
+    /// Whom a bearer token proves to any of `audiences`, or why nobody.
+    pub(crate) fn token(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: Timestamp,
+    ) -> Result<Proven, String> {
+        // Tokens that name no audience are meant for this server.
+        let own = |user: User| match audiences.contains(&self.issuer) {
+            true => Ok(Proven {
+                user,
+                audiences: self.audiences(),
+            }),
+            false => Err("invalid bearer token".to_owned()),
+        };
+        if let Some(user) = self.tokens.get(&digest(token)) {
+            return own(user.clone());
+        }
+        if let Some(user) = bootstrap_token::user(&self.store, token, now) {
+            return own(user);
+        }
+        let Some(claims) = self.keys.verify(token) else {
+            return Err("invalid bearer token".to_owned());
+        };
+        if !account::is_ours(&claims, &self.issuer) {
+            return Err("invalid bearer token".to_owned());
+        }
+        let refused = |why: String| format!("[invalid bearer token, {why}]");
+        let named = match account::audiences(&claims) {
+            none if none.is_empty() => self.audiences(),
+            named => named,
+        };
+        let good: Vec<String> = audiences
+            .iter()
+            .filter(|a| named.contains(a))
             .cloned()
-            .ok_or_else(Status::unauthorized)
+            .collect();
+        if good.is_empty() {
+            return Err(refused(format!(
+                "token audiences {named:?} is invalid for the target audiences {audiences:?}"
+            )));
+        }
+        let user = account::user(&self.store, &claims, now).map_err(refused)?;
+        Ok(Proven {
+            user,
+            audiences: good,
+        })
+    }
+}
+
+/// The token of `Authorization: Bearer TOKEN`.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Status> {
+    let Some(header) = headers.get(http::header::AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let text = header.to_str().map_err(|_| Status::unauthorized())?.trim();
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => match token.trim() {
+            "" => Ok(None),
+            token => Ok(Some(token)),
+        },
+        _ => Err(Status::unauthorized()),
     }
 }
 

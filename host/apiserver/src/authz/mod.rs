@@ -19,6 +19,7 @@ use api::selector::FieldSelector;
 use api::status::{Qualified, Status};
 use node::NodeAuthorizer;
 use rbac::{Held, Policy};
+use serde_json::{Value, json};
 use store::Store;
 
 /// What is to be done: a verb on a resource, or on a path.
@@ -129,6 +130,29 @@ impl Authorizer {
             Decision::Allowed(_) => Ok(()),
             Decision::NoOpinion(why) => Err(forbidden(user, a, &why)),
         }
+    }
+
+    /// The status of a SelfSubjectRulesReview.
+    pub(crate) fn rules(&self, user: &User, namespace: &str) -> Result<Value, Status> {
+        let held = self.held(user, namespace)?;
+        let (urls, resources): (Vec<_>, Vec<_>) =
+            held.rules.iter().partition(|r| !r.urls.is_empty());
+        let values = |rules: Vec<&rule::Rule>| -> Value {
+            rules.into_iter().map(rule::Rule::to_value).collect()
+        };
+        let mut errors = held.errors;
+        if user.node_name().is_some() {
+            errors.push("node authorizer does not support user rule resolution".to_owned());
+        }
+        let mut status = json!({
+            "resourceRules": values(resources),
+            "nonResourceRules": values(urls),
+            "incomplete": !errors.is_empty(),
+        });
+        if !errors.is_empty() {
+            status["evaluationError"] = rbac::aggregate(&errors).into();
+        }
+        Ok(status)
     }
 
     /// The RBAC rules that hold for `user` in `namespace`.

@@ -252,6 +252,7 @@ mod tests {
         }
     }
 
+    // Table: rules and requests.
     #[test]
     fn a_rule_allows_what_it_names() {
         // verb, group, resource and name of the rule; resource and name asked for.

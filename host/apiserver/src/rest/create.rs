@@ -2,6 +2,7 @@
 
 use super::options::{self, Verb};
 use super::{Answer, Call, body};
+use crate::admission::{Also, Operation};
 use crate::registry::{self, Along, Written};
 use crate::{respond, services};
 use api::field::Errors;
@@ -25,7 +26,6 @@ pub(crate) async fn create(call: Call) -> Answer {
     let (mut object, mut warnings) = (decoded.object, decoded.warnings);
     body::settle_namespace(&mut object, &call.kind, &call.route.namespace)?;
     warnings.extend(body::dedup_owners(&mut object));
-    call.may_grant(&object, None)?;
     if call.kind.has(Subresource::Approval) {
         kinds::stamp_requester(&mut object, &call.user.name, &call.user.groups);
     }
@@ -33,6 +33,7 @@ pub(crate) async fn create(call: Call) -> Answer {
         dry_run: options.dry_run,
         manager: Some(&options.manager),
         now: call.now,
+        by: Some(&call),
     };
     let created = create_object(&call.store, &call.kind, object, &how).await?;
     let mut response = call.object(201, created);
@@ -41,12 +42,14 @@ pub(crate) async fn create(call: Call) -> Answer {
 }
 
 /// How an object is made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Creation<'a> {
     pub(crate) dry_run: bool,
     /// Who owns what it says; `None`: the object says who.
     pub(crate) manager: Option<&'a str>,
     pub(crate) now: Timestamp,
+    /// The request, for admission; `None`: the server itself makes it.
+    pub(crate) by: Option<&'a Call>,
 }
 
 impl Creation<'_> {
@@ -56,6 +59,7 @@ impl Creation<'_> {
             dry_run: false,
             manager: Some("kube-apiserver"),
             now: Timestamp::now(),
+            by: None,
         }
     }
 }
@@ -92,9 +96,17 @@ pub(crate) async fn create_object(
         kind.default(&mut object);
         kind.prepare_create(&mut object);
         let namespace = admit_namespace(store, kind, &object)?;
+        if let Some(call) = how.by {
+            call.mutate(Operation::Create, &mut object, None).await?;
+        }
         let mut along = services::plan(store, kind, &mut object, None, how.now)?;
         along.compare.extend(namespace);
         check(kind, &object)?;
+        let also = match how.by {
+            Some(call) => call.admit(Operation::Create, &object, None).await?,
+            None => Also::default(),
+        };
+        also.join(&mut along);
         let name = meta::name(&object).to_owned();
         match commit(store, kind, &mut object, along, how).await? {
             Made::Done => return Ok(object),

@@ -5,6 +5,7 @@
 use super::delete::{self, DeleteOptions};
 use super::update::ATTEMPTS;
 use super::{Answer, Call, body};
+use crate::admission::Operation;
 use crate::registry::{self, Along, Stored, Written};
 use crate::respond;
 use api::kinds::{self, KindRef};
@@ -26,6 +27,7 @@ pub(crate) async fn evict(call: Call) -> Answer {
             "name in URL does not match name in Eviction object",
         ));
     }
+    call.admit(Operation::Create, &parsed.value, None).await?;
     let options = parsed.value.get("deleteOptions").cloned();
     let mut options = delete::from_value(&call, &options.unwrap_or_default())?;
     let pod = call.current()?;

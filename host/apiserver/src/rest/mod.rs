@@ -9,10 +9,14 @@ pub(crate) mod list;
 pub(crate) mod options;
 pub(crate) mod patch;
 pub(crate) mod pod;
+pub(crate) mod review;
 pub(crate) mod scale;
+pub(crate) mod token;
 pub(crate) mod update;
 pub(crate) mod watch;
 
+use crate::admission::{self, Admission, Also, Operation};
+use crate::authn::Authenticator;
 use crate::authz::{Authorizer, escalation};
 use crate::query::Query;
 use crate::registry;
@@ -36,7 +40,11 @@ pub(crate) struct Call {
     pub(crate) store: Store,
     pub(crate) streams: Arc<crate::proxy::Streams>,
     pub(crate) frames: Arc<crate::frames::Frames>,
+    pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) authorizer: Arc<Authorizer>,
+    pub(crate) admission: Arc<Admission>,
+    /// What to warn of, beside what the body said.
+    pub(crate) warnings: std::sync::Mutex<Vec<String>>,
     pub(crate) kind: KindRef,
     pub(crate) route: ResourceRoute,
     pub(crate) method: Method,
@@ -80,6 +88,10 @@ impl Call {
                 "update" => update::update(self, update::Part::Finalize).await,
                 _ => Err(Status::method_not_allowed()),
             },
+            Some(Subresource::Token) => match self.route.verb {
+                "create" => token::create(self),
+                _ => Err(Status::method_not_allowed()),
+            },
             Some(Subresource::Scale) => scale::answer(self).await,
             Some(Subresource::EphemeralContainers) => {
                 self.answer_part(update::Part::EphemeralContainers).await
@@ -106,7 +118,10 @@ impl Call {
             return Err(status);
         }
         if self.kind.storage().is_empty() {
-            return pod::bindings(self).await;
+            return match self.kind.group() {
+                "" => pod::bindings(self).await,
+                _ => review::answer(self),
+            };
         }
         match self.route.verb {
             "get" => get(self),
@@ -133,9 +148,59 @@ impl Call {
     }
 
     /// Refuses roles and bindings that grant more than their writer holds.
-    pub(crate) fn may_grant(&self, object: &Value, old: Option<&Value>) -> Result<(), Status> {
+    fn may_grant(&self, object: &Value, old: Option<&Value>) -> Result<(), Status> {
         let of = (self.kind.group(), self.kind.plural());
         escalation::check(&self.authorizer, &self.user, of, object, old)
+    }
+
+    fn attributes<'a>(&'a self, operation: Operation, name: &'a str) -> admission::Attributes<'a> {
+        admission::Attributes {
+            user: &self.user,
+            operation,
+            kind: &self.kind,
+            namespace: &self.route.namespace,
+            name,
+            subresource: &self.route.subresource,
+        }
+    }
+
+    /// What admission changes in an object that is about to be written.
+    pub(crate) async fn mutate(
+        &self,
+        operation: Operation,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
+        let name = api::meta::name(object).to_owned();
+        let a = self.attributes(operation, &name);
+        self.admission.mutate(&a, object, old).await
+    }
+
+    /// What admission says of it; what has to be committed with it.
+    pub(crate) async fn admit(
+        &self,
+        operation: Operation,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> Result<Also, Status> {
+        self.may_grant(object, old)?;
+        let name = match api::meta::name(object) {
+            "" => &self.route.name,
+            name => name,
+        };
+        let a = self.attributes(operation, name);
+        let mut also = self.admission.validate(&a, object, old).await?;
+        let mut warnings = self
+            .warnings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        for warning in std::mem::take(&mut also.warnings) {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        drop(warnings);
+        Ok(also)
     }
 
     pub(crate) fn current(&self) -> Result<registry::Stored, Status> {
@@ -159,7 +224,13 @@ impl Call {
                 print::table(&self.kind, vec![object], metadata, include, true, self.now)
             }
         };
-        respond::json(code, &shaped, self.accepted)
+        let mut response = respond::json(code, &shaped, self.accepted);
+        let warnings = self
+            .warnings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        respond::warn(&mut response, &warnings);
+        response
     }
 }
 

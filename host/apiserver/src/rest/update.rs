@@ -4,6 +4,7 @@
 use super::create::{Creation, create_object, parse_revision};
 use super::options::{self, Verb, WriteOptions};
 use super::{Answer, Call, body};
+use crate::admission::Operation;
 use crate::authz::Attributes;
 use crate::registry::{self, Along, Stored, Written};
 use crate::route::Route;
@@ -128,13 +129,15 @@ pub(crate) async fn guaranteed(
         let mut wanted = change(Some(&current))?;
         check_version(call, &wanted, &current)?;
         prepare(&call.kind, how.part, &mut wanted, &current.object);
-        call.may_grant(&wanted, Some(&current.object))?;
         let old = Some(&current.object);
-        let along = services::plan(&call.store, &call.kind, &mut wanted, old, call.now)?;
+        call.mutate(Operation::Update, &mut wanted, old).await?;
+        let mut along = services::plan(&call.store, &call.kind, &mut wanted, old, call.now)?;
         if how.part != Part::Main && call.kind.has(Subresource::Approval) {
             kinds::stamp_conditions(&mut wanted, &current.object, call.now);
         }
         check(&call.kind, how.part, &wanted, &current.object)?;
+        let also = call.admit(Operation::Update, &wanted, old).await?;
+        also.join(&mut along);
         settle_times(&mut wanted, &current);
         let outcome = if how.dry_run {
             registry::set_revision(&mut wanted, current.revision);
@@ -160,7 +163,6 @@ async fn make(call: &Call, how: &Change, mut wanted: Value) -> Result<Changed, S
     let route = Route::Resource(route);
     let attributes = Attributes::of(&route, "");
     call.authorizer.authorize(&call.user, &attributes)?;
-    call.may_grant(&wanted, None)?;
     let uid = meta::uid(&wanted);
     if !uid.is_empty() {
         let why = format!(
@@ -174,6 +176,7 @@ async fn make(call: &Call, how: &Change, mut wanted: Value) -> Result<Changed, S
         dry_run: how.dry_run,
         manager: None,
         now: call.now,
+        by: Some(call),
     };
     let object = create_object(&call.store, &call.kind, wanted, &creation).await?;
     Ok(Changed {

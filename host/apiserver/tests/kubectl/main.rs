@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod access;
+mod admission;
 mod apply;
 mod conversion;
 mod custom;
@@ -15,6 +16,7 @@ mod refusals;
 mod session;
 mod sockets;
 mod streams;
+mod tokens;
 mod watches;
 mod wire;
 

@@ -125,6 +125,8 @@ fn alone(data_dir: PathBuf, listen: Vec<SocketAddr>, out: Option<PathBuf>) -> ap
         kubeconfig_out: out,
         advertise: None,
         service_cidrs: apiserver::default_service_cidrs(),
+        service_account_issuer: apiserver::issuer(),
+        mount_service_account_tokens: false,
     }
 }
 

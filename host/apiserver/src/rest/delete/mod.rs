@@ -17,6 +17,7 @@ pub(crate) use options::{DeleteOptions, from_value, options};
 
 use super::update::{ATTEMPTS, is_finished};
 use super::{Answer, Call};
+use crate::admission::Operation;
 use crate::registry::{self, Along, Stored, Written};
 use crate::services;
 use api::kinds::{Deletion, KindRef};
@@ -39,6 +40,11 @@ pub(crate) enum Deleted {
 
 pub(crate) async fn delete(call: Call) -> Answer {
     let options = options(&call)?;
+    if call.user.node_name().is_some() {
+        let standing = call.current()?.object;
+        call.admit(Operation::Delete, &standing, Some(&standing))
+            .await?;
+    }
     let outcome = delete_object(
         &call.store,
         &call.kind,

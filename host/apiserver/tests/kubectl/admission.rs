@@ -1,0 +1,181 @@
+//! What admission changes and refuses.
+
+use crate::session::Session;
+
+const POD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec: {containers: [{name: c, image: i}]}
+"#;
+
+#[test]
+fn pods_get_their_account_and_priority() {
+    let s = Session::first();
+    s.run(&["create", "priorityclass", "high", "--value=1000"])
+        .says("created");
+    s.run_with(&["create", "-f", "-"], POD).says("created");
+    s.run(&[
+        "get",
+        "pod",
+        "p",
+        "-o",
+        "jsonpath={.spec.serviceAccountName} {.spec.priority} {.spec.preemptionPolicy}",
+    ])
+    .says("default 0 PreemptLowerPriority");
+    let with = |name: &str, spec: &str| {
+        POD.replace("name: p}", &format!("name: {name}}}"))
+            .replace("spec: {", &format!("spec: {{{spec}, "))
+    };
+    s.run_with(
+        &["create", "-f", "-"],
+        &with("q", "priorityClassName: high"),
+    )
+    .says("created");
+    s.run(&["get", "pod", "q", "-o", "jsonpath={.spec.priority}"])
+        .says("1000");
+    s.run_with(
+        &["create", "-f", "-"],
+        &with("r", "priorityClassName: none"),
+    )
+    .fails("pods \"r\" is forbidden: no PriorityClass with name none was found");
+    s.run_with(
+        &["create", "-f", "-"],
+        &with("r", "serviceAccountName: none"),
+    )
+    .fails("error looking up service account default/none: serviceaccount \"none\" not found");
+}
+
+#[test]
+fn a_namespace_names_the_level_of_its_pods() {
+    let s = Session::first();
+    s.run(&[
+        "label",
+        "namespace",
+        "default",
+        "pod-security.kubernetes.io/warn=restricted",
+        "pod-security.kubernetes.io/enforce=baseline",
+    ])
+    .says("labeled");
+    s.run_with(&["create", "-f", "-"], POD)
+        .says("created")
+        .warns(
+            "would violate PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false",
+        );
+    let able = POD.replace(
+        "image: i",
+        "image: i, securityContext: {capabilities: {add: [SYS_ADMIN]}}",
+    );
+    s.run_with(&["create", "-f", "-"], &able.replace("name: p", "name: h"))
+        .fails("pods \"h\" is forbidden: violates PodSecurity \"baseline:latest\": non-default capabilities (container \"c\" must not include \"SYS_ADMIN\" in securityContext.capabilities.add)");
+}
+
+#[test]
+fn containers_stay_within_the_limits_of_their_namespace() {
+    let s = Session::first();
+    s.run_with(&["create", "-f", "-"], r#"
+apiVersion: v1
+kind: LimitRange
+metadata: {name: l}
+spec:
+  limits:
+  - {type: Container, min: {cpu: 50m}, max: {cpu: 500m}, default: {cpu: 400m}, defaultRequest: {cpu: 100m}}
+"#)
+    .says("created");
+    s.run_with(&["create", "-f", "-"], POD).says("created");
+    s.run(&[
+        "get",
+        "pod",
+        "p",
+        "-o",
+        "jsonpath={.spec.containers[0].resources}",
+    ])
+    .says(r#"{"limits":{"cpu":"400m"},"requests":{"cpu":"100m"}}"#);
+    let greedy = POD.replace("image: i", "image: i, resources: {limits: {cpu: 2}}");
+    s.run_with(
+        &["create", "-f", "-"],
+        &greedy.replace("name: p", "name: q"),
+    )
+    .fails("maximum cpu usage per Container is 500m, but limit is 2");
+}
+
+const QUOTA: &str = r#"
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: q}
+spec: {hard: {configmaps: "3", pods: "1", requests.cpu: "1", count/secrets: "1"}}
+"#;
+
+#[test]
+fn a_quota_counts_what_is_made_and_what_goes() {
+    let s = Session::first();
+    let used = |name: &str, value: &str| {
+        let name = name.replace('.', "\\.");
+        s.run(&[
+            "wait",
+            "resourcequota/q",
+            "--timeout=30s",
+            &format!("--for=jsonpath={{.status.used.{name}}}={value}"),
+        ])
+        .says("condition met");
+    };
+    s.run_with(&["create", "-f", "-"], QUOTA).says("created");
+    used("configmaps", "0");
+    s.run(&["create", "configmap", "a"]).says("created");
+    s.run(&["create", "configmap", "b"]).says("created");
+    s.run(&["create", "configmap", "c"]).says("created");
+    s.run(&["create", "configmap", "d"]).fails(
+        "configmaps \"d\" is forbidden: exceeded quota: q, requested: configmaps=1, used: configmaps=3, limited: configmaps=3",
+    );
+    used("configmaps", "3");
+    s.run(&["delete", "configmap", "a"]).says("deleted");
+    used("configmaps", "2");
+    s.run_with(&["create", "-f", "-"], POD)
+        .fails("pods \"p\" is forbidden: failed quota: q: must specify requests.cpu for: c");
+    let sized = POD.replace("image: i", "image: i, resources: {requests: {cpu: 600m}}");
+    s.run_with(&["create", "-f", "-"], &sized).says("created");
+    used("requests.cpu", "600m");
+    s.run_with(&["create", "-f", "-"], &sized.replace("name: p", "name: q"))
+        .fails("exceeded quota: q, requested: pods=1,requests.cpu=600m, used: pods=1,requests.cpu=600m, limited: pods=1,requests.cpu=1");
+    s.run(&["delete", "pod", "p"]).says("deleted");
+    used("pods", "0");
+}
+
+#[test]
+fn a_quota_is_exact_however_many_ask_at_once() {
+    let s = Session::first();
+    s.run_with(
+        &["create", "-f", "-"],
+        &QUOTA.replace("configmaps: \"3\"", "configmaps: \"7\""),
+    )
+    .says("created");
+    s.run(&[
+        "wait",
+        "resourcequota/q",
+        "--timeout=30s",
+        "--for=jsonpath={.status.used.configmaps}=0",
+    ])
+    .says("condition met");
+    let transport = s
+        .running()
+        .server()
+        .local_transport(apiserver::User::new("root", ["system:masters".to_owned()]));
+    let made = s.runtime().block_on(async {
+        let asked = (0..24).map(|i| {
+            let body = format!(r#"{{"metadata":{{"name":"m{i}"}}}}"#);
+            let request = http::Request::post("/api/v1/namespaces/default/configmaps")
+                .header("content-type", "application/json")
+                .body(body.into())
+                .unwrap();
+            transport.send(request)
+        });
+        let answers = futures_util::future::join_all(asked).await;
+        let codes: Vec<u16> = answers
+            .into_iter()
+            .map(|a| a.unwrap().status().as_u16())
+            .collect();
+        assert!(codes.iter().all(|c| [201, 403].contains(c)), "{codes:?}");
+        codes.into_iter().filter(|c| *c == 201).count()
+    });
+    assert_eq!(made, 7);
+}
