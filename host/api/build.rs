@@ -19,6 +19,7 @@ use k8s_openapi::api::{
     batch::v1 as batch, coordination::v1 as coordination, core::v1 as core, events::v1 as events,
     policy::v1 as policy,
 };
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration;
 use k8s_openapi::schemars::SchemaGenerator;
@@ -53,6 +54,7 @@ roots![
     admission::ValidatingAdmissionPolicy,
     admission::ValidatingAdmissionPolicyBinding,
     admission::ValidatingWebhookConfiguration,
+    apiextensions::CustomResourceDefinition,
     apiregistration::APIService,
     authentication::SelfSubjectReview,
     authentication::TokenRequest,

@@ -253,9 +253,10 @@ fn live(api: &Api, life: &Life) {
     let mut second = body.clone();
     second["metadata"] = json!({"generateName": "two-", "labels": {"test": "life"}});
     api.create(&all, &second);
+    // Without a policy, controllers and jobs wait for their orphans' release.
     let (code, _) = api.send(
         "DELETE",
-        &format!("{all}?labelSelector=test%3Dlife"),
+        &format!("{all}?labelSelector=test%3Dlife&propagationPolicy=Background"),
         "",
         &Value::Null,
     );
