@@ -10,6 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 use streams::{Kind, Status, StreamSet, negotiate, port_forward, remote_command};
@@ -139,9 +140,18 @@ async fn start() -> SocketAddr {
     address
 }
 
+/// The newest kubectl of ATOLL_KUBECTLS, or the one on PATH: only a new one
+/// speaks WebSocket.
+fn program() -> PathBuf {
+    let listed = std::env::var_os("ATOLL_KUBECTLS").unwrap_or_default();
+    let newest = std::env::split_paths(&listed).next();
+    let newest = newest.filter(|path| !path.as_os_str().is_empty());
+    newest.unwrap_or_else(|| "kubectl".into())
+}
+
 /// Whether kubectl is here; these tests say loudly when it is not.
 fn has_kubectl() -> bool {
-    let found = std::process::Command::new("kubectl")
+    let found = std::process::Command::new(program())
         .args(["version", "--client"])
         .stdout(Stdio::null())
         .status()
@@ -153,7 +163,7 @@ fn has_kubectl() -> bool {
 }
 
 fn kubectl(server: SocketAddr, websocket: bool, args: &[&str]) -> Command {
-    let mut command = Command::new("kubectl");
+    let mut command = Command::new(program());
     command
         .arg(format!("--server=http://{server}"))
         .args(args)

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Every kubectl to test with: ATOLL_KUBECTLS (`image-build kubectls`), or the
-/// one on the path.
+/// Every kubectl to test with, newest first: ATOLL_KUBECTLS (`image-build
+/// kubectls`), or the one on the path.
 pub(crate) fn kubectls() -> Vec<PathBuf> {
     let listed = std::env::var_os("ATOLL_KUBECTLS").unwrap_or_default();
     let found: Vec<PathBuf> = std::env::split_paths(&listed)
@@ -89,9 +89,9 @@ impl Said {
 }
 
 impl Session {
-    /// With the kubectl on PATH.
+    /// With the newest kubectl: the one on PATH may be 1.20.
     pub(crate) fn first() -> Session {
-        Session::start(Path::new("kubectl"))
+        Session::start(&kubectls()[0])
     }
 
     pub(crate) fn start(kubectl: &Path) -> Session {
