@@ -227,21 +227,10 @@ impl<'a> Checked<'a> {
         let windows =
             |of: &Value| meta::flag(of, &["securityContext", "windowsOptions", "hostProcess"]);
         let bad = self.those(windows);
-        if !bad.is_empty() || windows(spec) {
-            let mut who = Vec::new();
-            if windows(spec) {
-                who.push("pod".to_owned());
-            }
-            if !bad.is_empty() {
-                who.push(format!(
-                    "{} {}",
-                    plural("container", bad.len()),
-                    bad.join(", ")
-                ));
-            }
+        let who = who(windows(spec), &bad);
+        if !who.is_empty() {
             out.push(format!(
-                "hostProcess ({} must not set securityContext.windowsOptions.hostProcess=true)",
-                who.join(" and ")
+                "hostProcess ({who} must not set securityContext.windowsOptions.hostProcess=true)"
             ));
         }
     }
@@ -297,14 +286,13 @@ impl<'a> Checked<'a> {
         all.sort_unstable();
         all.dedup();
         if !bad.is_empty() {
-            let listed: Vec<String> = all.iter().map(i64::to_string).collect();
+            let ports: Vec<String> = all.iter().map(i64::to_string).collect();
             let uses = if bad.len() == 1 { "uses" } else { "use" };
             out.push(format!(
-                "hostPort ({} {} {uses} {} {})",
-                plural("container", bad.len()),
-                bad.join(", "),
+                "hostPort ({} {uses} {} {})",
+                listed(&bad),
                 plural("hostPort", all.len()),
-                listed.join(", ")
+                ports.join(", ")
             ));
         }
     }
@@ -330,21 +318,10 @@ impl<'a> Checked<'a> {
             meta::text(of, &["securityContext", "seccompProfile", "type"]) == "Unconfined"
         };
         let bad = self.those(is);
-        let mut who = Vec::new();
-        if is(&self.pod["spec"]) {
-            who.push("pod".to_owned());
-        }
-        if !bad.is_empty() {
-            who.push(format!(
-                "{} {}",
-                plural("container", bad.len()),
-                bad.join(", ")
-            ));
-        }
+        let who = who(is(&self.pod["spec"]), &bad);
         if !who.is_empty() {
             out.push(format!(
-                "seccompProfile ({} must not set securityContext.seccompProfile.type to \"Unconfined\")",
-                who.join(" and ")
+                "seccompProfile ({who} must not set securityContext.seccompProfile.type to \"Unconfined\")"
             ));
         }
     }
@@ -398,22 +375,9 @@ impl<'a> Checked<'a> {
     fn root_user(&self, out: &mut Vec<String>) {
         let zero = |of: &Value| meta::int(of, &["securityContext", "runAsUser"]) == Some(0);
         let bad = self.those(zero);
-        let mut who = Vec::new();
-        if zero(&self.pod["spec"]) {
-            who.push("pod".to_owned());
-        }
-        if !bad.is_empty() {
-            who.push(format!(
-                "{} {}",
-                plural("container", bad.len()),
-                bad.join(", ")
-            ));
-        }
+        let who = who(zero(&self.pod["spec"]), &bad);
         if !who.is_empty() {
-            out.push(format!(
-                "runAsUser=0 ({} must not set runAsUser=0)",
-                who.join(" and ")
-            ));
+            out.push(format!("runAsUser=0 ({who} must not set runAsUser=0)"));
         }
     }
 
@@ -429,25 +393,11 @@ impl<'a> Checked<'a> {
         must: &str,
         must_not: &str,
     ) {
-        if bad || !wrong.is_empty() {
-            let mut who = Vec::new();
-            if bad {
-                who.push("pod".to_owned());
-            }
-            if !wrong.is_empty() {
-                who.push(format!(
-                    "{} {}",
-                    plural("container", wrong.len()),
-                    wrong.join(", ")
-                ));
-            }
-            out.push(format!("{what} ({} {must_not})", who.join(" and ")));
+        let who = who(bad, wrong);
+        if !who.is_empty() {
+            out.push(format!("{what} ({who} {must_not})"));
         } else if !good && !unset.is_empty() {
-            out.push(format!(
-                "{what} (pod or {} {} must set {must})",
-                plural("container", unset.len()),
-                unset.join(", ")
-            ));
+            out.push(format!("{what} (pod or {} must set {must})", listed(unset)));
         }
     }
 
@@ -461,9 +411,8 @@ impl<'a> Checked<'a> {
         let mut why = Vec::new();
         if !lacking.is_empty() {
             why.push(format!(
-                "{} {} must set securityContext.capabilities.drop=[\"ALL\"]",
-                plural("container", lacking.len()),
-                lacking.join(", ")
+                "{} must set securityContext.capabilities.drop=[\"ALL\"]",
+                listed(&lacking)
             ));
         }
         if !adding.is_empty() {
@@ -471,9 +420,8 @@ impl<'a> Checked<'a> {
             all.sort();
             all.dedup();
             why.push(format!(
-                "{} {} must not include {} in securityContext.capabilities.add",
-                plural("container", adding.len()),
-                adding.join(", "),
+                "{} must not include {} in securityContext.capabilities.add",
+                listed(&adding),
                 quoted(&all)
             ));
         }
@@ -529,13 +477,28 @@ fn plural(word: &str, n: usize) -> String {
     }
 }
 
+/// `container "a"`, `containers "a", "b"`.
+fn listed(containers: &[String]) -> String {
+    format!(
+        "{} {}",
+        plural("container", containers.len()),
+        containers.join(", ")
+    )
+}
+
+/// The pod, some of its containers, or both; empty for neither.
+fn who(pod: bool, containers: &[String]) -> String {
+    match (pod, containers.is_empty()) {
+        (false, true) => String::new(),
+        (false, false) => listed(containers),
+        (true, true) => "pod".to_owned(),
+        (true, false) => format!("pod and {}", listed(containers)),
+    }
+}
+
 fn say(out: &mut Vec<String>, what: &str, containers: &[String], must: &str) {
     if !containers.is_empty() {
-        out.push(format!(
-            "{what} ({} {} {must})",
-            plural("container", containers.len()),
-            containers.join(", ")
-        ));
+        out.push(format!("{what} ({} {must})", listed(containers)));
     }
 }
 
