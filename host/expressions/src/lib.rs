@@ -21,7 +21,9 @@ mod value;
 pub use budget::{Budget, Spent};
 pub use program::{CompileError, Program};
 pub use types::Type;
-pub use value::{Value, bytes, duration, escape, from_json, list, map, optional, text, timestamp};
+pub use value::{
+    Value, bytes, duration, escape, from_json, is_identifier, list, map, optional, text, timestamp,
+};
 
 use kube_cel::KubeCelExt;
 use kube_cel::cel::Context;

@@ -108,6 +108,13 @@ const KEYWORDS: &[&str] = &[
     "while",
 ];
 
+/// Whether a variable may be called so.
+pub fn is_identifier(name: &str) -> bool {
+    let head = name.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic());
+    let rest = name.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric());
+    head && rest && !KEYWORDS.contains(&name)
+}
+
 /// The name by which expressions reach a property; `None`: they can't.
 pub fn escape(name: &str) -> Option<String> {
     if KEYWORDS.contains(&name) {

@@ -114,7 +114,7 @@ fn validate(object: &Value, errors: &mut Errors) {
         let name = meta::text(variable, &["name"]);
         if name.trim().is_empty() {
             errors.required(&at.child("name"), "name is not specified");
-        } else if !is_cel_identifier(name) {
+        } else if !expressions::is_identifier(name) {
             let why = "name is not a valid CEL identifier";
             errors.invalid(&at.child("name"), name, why);
         }
@@ -126,35 +126,6 @@ fn require_expression(of: &Value, key: &str, path: &Path, errors: &mut Errors) {
     if meta::text(of, &[key]).trim().is_empty() {
         errors.required(&path.child(key), format!("{key} is not specified"));
     }
-}
-
-fn is_cel_identifier(name: &str) -> bool {
-    const RESERVED: &[&str] = &[
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
-    let head = name.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic());
-    let rest = name.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric());
-    head && rest && !RESERVED.contains(&name)
 }
 
 fn validate_param_kind(of: &Value, path: &Path, errors: &mut Errors) {
