@@ -72,30 +72,12 @@ fn coerce_metadata(
 
 /// Checks embedded objects below `value`.
 pub fn validate(value: &Value, schema: &Schema, path: &Path, errors: &mut Errors) {
-    match value {
-        Value::Object(members) => {
-            if schema.embedded {
-                object(value, path, errors);
-            }
-            for (name, member) in members {
-                if let Some(of) = schema.member(name) {
-                    let at = match schema.properties.contains_key(name) {
-                        true => path.child(name),
-                        false => path.key(name),
-                    };
-                    validate(member, of, &at, errors);
-                }
-            }
-        }
-        Value::Array(items) => {
-            if let Some(of) = &schema.items {
-                for (i, item) in items.iter().enumerate() {
-                    validate(item, of, &path.index(i), errors);
-                }
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    if schema.embedded && value.is_object() {
+        object(value, path, errors);
     }
+    schema.below(value, path, |value, schema, path| {
+        validate(value, schema, path, errors);
+    });
 }
 
 /// An embedded object has apiVersion and kind; its metadata is as metadata is,

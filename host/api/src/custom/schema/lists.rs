@@ -8,36 +8,20 @@ use std::collections::HashMap;
 
 /// Names the second of each pair of equal items, once for each value.
 pub fn validate(value: &Value, schema: &Schema, path: &Path, errors: &mut Errors) {
-    match value {
-        Value::Object(members) => {
-            for (name, member) in members {
-                if let Some(of) = schema.member(name) {
-                    let at = match schema.properties.contains_key(name) {
-                        true => path.child(name),
-                        false => path.key(name),
-                    };
-                    validate(member, of, &at, errors);
+    if let Value::Array(items) = value {
+        match schema.list_type {
+            ListType::Atomic => {}
+            ListType::Set => {
+                for i in repeated(items.iter()) {
+                    errors.duplicate(&path.index(i), items[i].clone());
                 }
             }
+            ListType::Map => map(items, schema, path, errors),
         }
-        Value::Array(items) => {
-            match schema.list_type {
-                ListType::Atomic => {}
-                ListType::Set => {
-                    for i in repeated(items.iter()) {
-                        errors.duplicate(&path.index(i), items[i].clone());
-                    }
-                }
-                ListType::Map => map(items, schema, path, errors),
-            }
-            if let Some(of) = &schema.items {
-                for (i, item) in items.iter().enumerate() {
-                    validate(item, of, &path.index(i), errors);
-                }
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+    schema.below(value, path, |value, schema, path| {
+        validate(value, schema, path, errors);
+    });
 }
 
 fn map(items: &[Value], schema: &Schema, path: &Path, errors: &mut Errors) {

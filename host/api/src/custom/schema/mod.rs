@@ -13,6 +13,7 @@ pub mod pruning;
 pub mod validation;
 
 use super::rules::Rule;
+use crate::field::Path;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -220,6 +221,31 @@ impl Schema {
             (Some(schema), _) => Some(schema),
             (None, Some(Additional::Each(schema))) => Some(schema),
             (None, _) => None,
+        }
+    }
+
+    /// What stands right below `value`: each value, its schema, where it stands.
+    pub fn below(&self, value: &Value, path: &Path, mut each: impl FnMut(&Value, &Schema, &Path)) {
+        match value {
+            Value::Object(members) => {
+                for (name, member) in members {
+                    if let Some(of) = self.member(name) {
+                        let at = match self.properties.contains_key(name) {
+                            true => path.child(name),
+                            false => path.key(name),
+                        };
+                        each(member, of, &at);
+                    }
+                }
+            }
+            Value::Array(items) => {
+                if let Some(of) = &self.items {
+                    for (i, item) in items.iter().enumerate() {
+                        each(item, of, &path.index(i));
+                    }
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
 
