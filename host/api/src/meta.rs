@@ -96,6 +96,21 @@ pub fn default_text(map: &mut Map<String, Value>, key: &str, value: &str) {
     map.insert(key.to_owned(), value.into());
 }
 
+/// What a view of `object`, such as its scale, says in its metadata.
+pub fn identity(object: &Value) -> Value {
+    let mut out = Value::Object(Map::new());
+    for key in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+    ] {
+        keep(&mut out, &object["metadata"], key);
+    }
+    out
+}
+
 /// Moves `key` of `from` into `to`, or removes it there: how an update keeps
 /// what it may not touch.
 pub fn keep(to: &mut Value, from: &Value, key: &str) {

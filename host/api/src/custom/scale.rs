@@ -52,18 +52,8 @@ impl Scale {
         {
             status["selector"] = text.into();
         }
-        let mut metadata = json!({});
-        for key in [
-            "name",
-            "namespace",
-            "uid",
-            "resourceVersion",
-            "creationTimestamp",
-        ] {
-            meta::keep(&mut metadata, &object["metadata"], key);
-        }
         Ok(json!({
-            "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+            "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta::identity(object),
             "spec": {"replicas": replicas}, "status": status,
         }))
     }

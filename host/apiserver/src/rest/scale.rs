@@ -43,18 +43,6 @@ fn scale_of(kind: &KindRef, object: &Value) -> Result<Value, Status> {
 
 /// The scale of a workload.
 pub(crate) fn view(object: &Value) -> Value {
-    let mut metadata = json!({});
-    for key in [
-        "name",
-        "namespace",
-        "uid",
-        "resourceVersion",
-        "creationTimestamp",
-    ] {
-        if let Some(value) = meta::at(object, &["metadata", key]) {
-            metadata[key] = value.clone();
-        }
-    }
     let replicas = |part| meta::int(object, &[part, "replicas"]).unwrap_or(0);
     let mut spec = json!({});
     if replicas("spec") != 0 {
@@ -67,7 +55,7 @@ pub(crate) fn view(object: &Value) -> Value {
     }
     json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
-        "metadata": metadata, "spec": spec, "status": status,
+        "metadata": meta::identity(object), "spec": spec, "status": status,
     })
 }
 
