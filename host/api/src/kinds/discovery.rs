@@ -1,6 +1,6 @@
 //! EndpointSlice: addresses behind a Service.
 
-use super::{Kind, addresses, domains, strategy};
+use super::{Kind, PROTOCOLS, addresses, domains, strategy};
 use crate::field::{Errors, Path};
 use crate::print::{AGE, Cells, Column, NAME, age, text};
 use crate::{meta, names};
@@ -182,7 +182,6 @@ fn validate_hints(endpoint: &Value, path: &Path, errors: &mut Errors) {
 }
 
 fn validate_ports(object: &Value, errors: &mut Errors) {
-    const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
     let ports = meta::list(object, &["ports"]);
     let path = Path::new("ports");
     if ports.len() > MAX_PORTS {

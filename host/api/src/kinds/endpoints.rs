@@ -1,7 +1,7 @@
 //! Endpoints.
 
 use super::Kind;
-use super::service_validate::{valid_ip, validate_ordinary_ip};
+use super::service_validate::{valid_ip, validate_number_and_protocol, validate_ordinary_ip};
 use crate::field::{Errors, Path};
 use crate::print::{AGE, Cells, Column, NAME, age, or_none, text};
 use crate::{meta, names};
@@ -74,8 +74,6 @@ fn default(object: &mut Value) {
     }
 }
 
-const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
-
 fn validate(object: &Value, errors: &mut Errors) {
     for (i, subset) in meta::list(object, &["subsets"]).iter().enumerate() {
         let at = Path::new("subsets").index(i);
@@ -117,15 +115,7 @@ fn validate_port(port: &Value, name_required: bool, at: &Path, errors: &mut Erro
         "" => {}
         name => errors.invalid_each(&at.child("name"), name, names::dns_label(name)),
     }
-    let number = meta::int(port, &["port"]).unwrap_or(0);
-    for why in names::port_number(number) {
-        errors.invalid(&at.child("port"), number, why);
-    }
-    match meta::text(port, &["protocol"]) {
-        "" => errors.required(&at.child("protocol"), ""),
-        known if PROTOCOLS.contains(&known) => {}
-        other => errors.not_supported(&at.child("protocol"), other, PROTOCOLS),
-    }
+    validate_number_and_protocol(port, at, errors);
     if let Some(app) = port.get("appProtocol").and_then(Value::as_str) {
         errors.invalid_each(&at.child("appProtocol"), app, names::qualified_name(app));
     }

@@ -210,6 +210,9 @@ pub struct Kind {
     pub from_stored: Prepare,
 }
 
+/// What a port may carry.
+const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
+
 pub const ALL_VERBS: &[&str] = &[
     "create",
     "delete",
@@ -377,7 +380,7 @@ pub(crate) fn validate_labels(labels: &Value, path: &Path, errors: &mut Errors) 
 }
 
 /// Most bytes of all annotations together.
-const ANNOTATIONS_MAX: usize = 256 * 1024;
+pub(crate) const ANNOTATIONS_MAX: usize = 256 * 1024;
 
 /// The annotations in `meta`.
 pub(crate) fn validate_annotations(meta: &Value, path: &Path, errors: &mut Errors) {

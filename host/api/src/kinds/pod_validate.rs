@@ -1,7 +1,7 @@
 //! What a pod has to be, in upstream's words, and what Atoll refuses: a pod is
 //! a micro-VM, so it shares no namespace with the host.
 
-use super::{pod_placement, pod_security, pod_volumes};
+use super::{PROTOCOLS, pod_placement, pod_security, pod_volumes};
 use crate::field::{Errors, Path};
 use crate::{meta, names, resources};
 use serde_json::Value;
@@ -9,7 +9,6 @@ use serde_json::Value;
 const RESTART: &[&str] = &["Always", "OnFailure", "Never"];
 const DNS: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
 const PULL: &[&str] = &["Always", "IfNotPresent", "Never"];
-const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 const MESSAGE: &[&str] = &["FallbackToLogsOnError", "File"];
 
 const HOST_SHARING: &[(&str, &str)] = &[

@@ -59,6 +59,21 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
     ]
 }
 
+/// Where a load balancer answers for the object, in order.
+pub(in crate::kinds) fn balancers(object: &Value) -> Vec<&str> {
+    let mut all: Vec<&str> = meta::list(object, &["status", "loadBalancer", "ingress"])
+        .iter()
+        .map(|i| match meta::text(i, &["ip"]) {
+            "" => meta::text(i, &["hostname"]),
+            ip => ip,
+        })
+        .filter(|a| !a.is_empty())
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
 fn external(object: &Value) -> String {
     let ips: Vec<&str> = meta::list(object, &["spec", "externalIPs"])
         .iter()
@@ -68,16 +83,7 @@ fn external(object: &Value) -> String {
         "ClusterIP" | "NodePort" if ips.is_empty() => "<none>".to_owned(),
         "ClusterIP" | "NodePort" => ips.join(","),
         "LoadBalancer" => {
-            let mut all: Vec<&str> = meta::list(object, &["status", "loadBalancer", "ingress"])
-                .iter()
-                .map(|i| match meta::text(i, &["ip"]) {
-                    "" => meta::text(i, &["hostname"]),
-                    ip => ip,
-                })
-                .filter(|a| !a.is_empty())
-                .collect();
-            all.sort_unstable();
-            all.dedup();
+            let mut all = balancers(object);
             all.extend(ips);
             match all.is_empty() {
                 true => "<pending>".to_owned(),

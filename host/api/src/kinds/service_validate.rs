@@ -1,7 +1,7 @@
 //! What a Service has to be, in upstream's words.
 
 use super::service::{is_externally_accessible, is_headless, needs_health_check_port};
-use super::validate_labels;
+use super::{PROTOCOLS, validate_labels};
 use crate::field::{Errors, Path};
 use crate::{meta, names};
 use serde_json::{Value, json};
@@ -9,7 +9,6 @@ use std::net::IpAddr;
 
 const AFFINITIES: &[&str] = &["ClientIP", "None"];
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 const POLICIES: &[&str] = &["Cluster", "Local"];
 const FAMILIES: &[&str] = &["IPv4", "IPv6"];
 const FAMILY_POLICIES: &[&str] = &["PreferDualStack", "RequireDualStack", "SingleStack"];
@@ -110,7 +109,8 @@ fn validate_ports(ports: &[Value], kind: &str, path: &Path, errors: &mut Errors)
     }
 }
 
-fn validate_port(port: &Value, at: &Path, errors: &mut Errors) {
+/// Of a port of a Service or of its endpoints.
+pub(super) fn validate_number_and_protocol(port: &Value, at: &Path, errors: &mut Errors) {
     let number = meta::int(port, &["port"]).unwrap_or(0);
     for why in names::port_number(number) {
         errors.invalid(&at.child("port"), number, why);
@@ -120,6 +120,10 @@ fn validate_port(port: &Value, at: &Path, errors: &mut Errors) {
         known if PROTOCOLS.contains(&known) => {}
         other => errors.not_supported(&at.child("protocol"), other, PROTOCOLS),
     }
+}
+
+fn validate_port(port: &Value, at: &Path, errors: &mut Errors) {
+    validate_number_and_protocol(port, at, errors);
     let target = at.child("targetPort");
     match port.get("targetPort") {
         Some(Value::String(name)) => errors.invalid_each(&target, name, names::port_name(name)),

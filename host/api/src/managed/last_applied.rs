@@ -7,14 +7,13 @@ use super::merge::validate;
 use super::set::Set;
 use super::updater::{self, ApplyError, Versions, Writer};
 use super::walk::{compare, field_set};
+use crate::kinds::ANNOTATIONS_MAX;
 use crate::meta;
 use serde_json::Value;
 
 const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Whoever doesn't want this uses another name.
 const KUBECTL: &str = "kubectl";
-/// Most bytes of all annotations together.
-const ANNOTATIONS_MAX: usize = 256 * 1024;
 
 /// As [`updater::apply`], with the annotation.
 pub(super) fn apply<V: Versions>(

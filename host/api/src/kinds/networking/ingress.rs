@@ -1,7 +1,7 @@
 //! Ingress: HTTP hosts and paths to Services.
 
 use crate::field::{Errors, Path};
-use crate::kinds::{Kind, Subresource, addresses, strategy};
+use crate::kinds::{Kind, Subresource, addresses, service, strategy};
 use crate::print::{AGE, Cells, Column, NAME, age, or_none, text};
 use crate::{meta, names};
 use jiff::Timestamp;
@@ -48,7 +48,7 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
         meta::name(object).into(),
         or_none(meta::text(object, &["spec", "ingressClassName"])),
         hosts(rules).into(),
-        balancer(object).into(),
+        service::balancers(object).join(",").into(),
         ports.into(),
         age(object, now),
     ]
@@ -70,20 +70,6 @@ fn hosts(rules: &[Value]) -> String {
         (false, false) => named.join(","),
         (false, true) => format!("{} + {} more...", named.join(","), rules.len() - SHOWN),
     }
-}
-
-fn balancer(object: &Value) -> String {
-    let mut found: Vec<&str> = meta::list(object, &["status", "loadBalancer", "ingress"])
-        .iter()
-        .map(|i| match meta::text(i, &["ip"]) {
-            "" => meta::text(i, &["hostname"]),
-            ip => ip,
-        })
-        .filter(|a| !a.is_empty())
-        .collect();
-    found.sort_unstable();
-    found.dedup();
-    found.join(",")
 }
 
 fn default(object: &mut Value) {
