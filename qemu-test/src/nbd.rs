@@ -10,6 +10,10 @@
 //!                       \---cut-----> some sectors to the platter; view := platter
 //! ```
 //!
+//! All disks of a machine hang on one `Supply`. Cut at any moment, it would find
+//! every sector flushed nearly always; so it is armed, and goes by itself at a
+//! request that finds sectors pending. Nothing is answered after that.
+//!
 //! Pending writes are bounded only by what the guest writes between flushes;
 //! the harness trusts its own guest with that.
 
@@ -19,8 +23,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -99,6 +104,60 @@ impl Random {
     }
 }
 
+/// Where the disks of a machine have their power from.
+#[derive(Clone, Default)]
+pub struct Supply(Arc<(Mutex<Power>, Condvar)>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Power {
+    #[default]
+    On,
+    /// It goes after so many requests, at the next one that leaves or finds
+    /// sectors pending.
+    Until(u64),
+    Off,
+}
+
+impl Supply {
+    /// Lets it go after `requests` more writes and flushes.
+    pub fn arm(&self, requests: u64) {
+        *lock(&self.0.0) = Power::Until(requests);
+    }
+
+    /// Waits for the power to be gone; false if it still is there.
+    #[must_use]
+    pub fn gone(&self, patience: Duration) -> bool {
+        let (power, changed) = &*self.0;
+        let waited =
+            changed.wait_timeout_while(lock(power), patience, |power| *power != Power::Off);
+        let (power, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *power == Power::Off
+    }
+
+    pub fn restore(&self) {
+        *lock(&self.0.0) = Power::On;
+    }
+
+    fn is_on(&self) -> bool {
+        *lock(&self.0.0) != Power::Off
+    }
+
+    /// Counts a write or a flush; false if it was the last of all.
+    fn lasts(&self, pending: bool) -> bool {
+        let (power, changed) = &*self.0;
+        let mut power = lock(power);
+        match *power {
+            Power::Until(0) if pending => {
+                *power = Power::Off;
+                changed.notify_all();
+            }
+            Power::Until(requests) => *power = Power::Until(requests.saturating_sub(1)),
+            Power::On | Power::Off => {}
+        }
+        *power != Power::Off
+    }
+}
+
 /// The device, served to one QEMU after the other.
 pub struct Device {
     medium: Arc<Mutex<Medium>>,
@@ -107,7 +166,7 @@ pub struct Device {
 
 impl Device {
     /// Serves a new, empty disk of `size` bytes kept in `directory`.
-    pub fn serve(directory: &Path, name: &str, size: u64) -> Result<Self> {
+    pub fn serve(directory: &Path, name: &str, size: u64, supply: &Supply) -> Result<Self> {
         let platter = File::options()
             .read(true)
             .write(true)
@@ -122,12 +181,16 @@ impl Device {
             pending: BTreeMap::new(),
             size,
         }));
-        let shared = Arc::clone(&medium);
+        let (shared, supply) = (Arc::clone(&medium), supply.clone());
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let medium = Arc::clone(&shared);
+                let (medium, supply) = (Arc::clone(&shared), supply.clone());
                 thread::spawn(move || {
-                    let session = Session { stream, medium };
+                    let session = Session {
+                        stream,
+                        medium,
+                        supply,
+                    };
                     if let Err(error) = session.run() {
                         eprintln!("nbd: {error:#}");
                     }
@@ -149,8 +212,8 @@ impl Device {
 }
 
 /// A panicked session leaves whole sectors, so the medium stays usable.
-fn lock(medium: &Mutex<Medium>) -> std::sync::MutexGuard<'_, Medium> {
-    medium.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
@@ -165,6 +228,7 @@ const LARGEST: u32 = 32 << 20;
 struct Session {
     stream: UnixStream,
     medium: Arc<Mutex<Medium>>,
+    supply: Supply,
 }
 
 impl Session {
@@ -249,6 +313,23 @@ impl Session {
         Ok(self.stream.write_all(&bytes)?)
     }
 
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let mut medium = lock(&self.medium);
+        if self.supply.is_on() {
+            medium.write(offset, bytes)?;
+            self.supply.lasts(!medium.pending.is_empty());
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<()> {
+        let mut medium = lock(&self.medium);
+        if self.supply.lasts(!medium.pending.is_empty()) {
+            medium.flush()?;
+        }
+        Ok(())
+    }
+
     /// False when the client is done or gone.
     fn serve_one(&mut self) -> Result<bool> {
         let mut magic = [0; 4];
@@ -272,17 +353,21 @@ impl Session {
             1 => {
                 let mut bytes = vec![0; length as usize];
                 self.stream.read_exact(&mut bytes)?;
-                let mut medium = lock(&self.medium);
-                let mut wrote = medium.write(offset, &bytes);
+                let mut wrote = self.write(offset, &bytes);
                 if wrote.is_ok() && flags & COMMAND_FLAG_FUA != 0 {
-                    wrote = medium.flush();
+                    wrote = self.flush();
                 }
                 wrote.map(|()| Vec::new())
             }
             2 => return Ok(false),
-            3 => lock(&self.medium).flush().map(|()| Vec::new()),
+            3 => self.flush().map(|()| Vec::new()),
             other => Err(anyhow::anyhow!("unknown command {other}")),
         };
+        if !self.supply.is_on() {
+            // Nobody answers; the machine goes at once, too.
+            std::io::copy(&mut self.stream, &mut std::io::sink())?;
+            return Ok(false);
+        }
         // EIO for whatever failed.
         let (error, data) = match done {
             Ok(data) => (0_u32, data),

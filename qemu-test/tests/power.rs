@@ -1,5 +1,6 @@
-//! Power cuts at random moments, on disks that lose what was not flushed: every
-//! object acknowledged before the cut is there after the boot, and pods run.
+//! Power cuts at random moments while sectors are pending, on disks that lose
+//! what was not flushed: every object acknowledged before the cut is there after
+//! the boot, and pods run.
 //!
 //! ATOLL_POWER_CUTS sets how many boots (3 unless told); ATOLL_SEED repeats one.
 
@@ -14,7 +15,7 @@ use qemu_test::appliance::{Appliance, Setup, Storage};
 use qemu_test::images;
 use qemu_test::kubectl::Kubectl;
 use qemu_test::machine::Image;
-use qemu_test::nbd::{Device, Random};
+use qemu_test::nbd::{Device, Random, Supply};
 use qemu_test::pod::Pod;
 use qemu_test::process::Bond;
 use qemu_test::suite;
@@ -23,6 +24,10 @@ const STATE: u64 = 1 << 30;
 const DATA: u64 = 8 << 30;
 /// How long objects are written before the cut, at most.
 const WRITING: Duration = Duration::from_secs(10);
+/// Then the power goes after so many writes and flushes of disks, at most.
+const REQUESTS: u64 = 40;
+/// For these to come.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Clients that write at once.
 const WRITERS: u64 = 3;
 
@@ -52,8 +57,9 @@ fn number(name: &str) -> Option<u64> {
 
 fn run(image: &Image, cuts: u64, seed: u64) -> Result<()> {
     let directory = suite::directory("power")?;
-    let state = Device::serve(&directory, "state", STATE)?;
-    let data = Device::serve(&directory, "data", DATA)?;
+    let supply = Supply::default();
+    let state = Device::serve(&directory, "state", STATE, &supply)?;
+    let data = Device::serve(&directory, "data", DATA, &supply)?;
     let mut appliance = Appliance::start(&Setup {
         image,
         directory,
@@ -78,7 +84,7 @@ fn run(image: &Image, cuts: u64, seed: u64) -> Result<()> {
             appliance.create(&Pod::script("steady", script).restart("Always"))?;
         }
         appliance.until_phase("steady", "Running")?;
-        write(&mut appliance, cut, &mut random, &mut acknowledged)?;
+        write(&mut appliance, cut, &supply, &mut random, &mut acknowledged)?;
         let (kept, lost) = state.cut(random.draw())?;
         let (data_kept, data_lost) = data.cut(random.draw())?;
         println!(
@@ -87,6 +93,11 @@ fn run(image: &Image, cuts: u64, seed: u64) -> Result<()> {
             acknowledged.len(),
             began.elapsed().as_secs_f32(),
         );
+        ensure!(
+            kept + lost + data_kept + data_lost > 0,
+            "the cut found nothing pending"
+        );
+        supply.restore();
         appliance.boot_again()
     });
     let ended = done.and_then(|()| {
@@ -101,11 +112,12 @@ fn run(image: &Image, cuts: u64, seed: u64) -> Result<()> {
     ended
 }
 
-/// Creates objects until the power is cut at a random moment, while requests
-/// are under way; each that was answered counts.
+/// Creates objects until the power goes at a random moment, while requests are
+/// under way; each that was answered counts.
 fn write(
     appliance: &mut Appliance,
     cut: u64,
+    supply: &Supply,
     random: &mut Random,
     acknowledged: &mut Vec<String>,
 ) -> Result<()> {
@@ -120,6 +132,8 @@ fn write(
         .collect();
     // The moment itself is what is random.
     thread::sleep(moment);
+    supply.arm(random.draw() % REQUESTS);
+    let gone = supply.gone(PATIENCE);
     off.store(true, Ordering::Release);
     appliance.machine.cut()?;
     let before = acknowledged.len();
@@ -127,6 +141,7 @@ fn write(
         let created = writer.join().map_err(|_| anyhow!("a writer panicked"))?;
         acknowledged.extend(created?);
     }
+    ensure!(gone, "nothing was written for {PATIENCE:?}");
     ensure!(acknowledged.len() > before, "nothing was acknowledged");
     Ok(())
 }

@@ -56,37 +56,93 @@ fn a_write_of_part_of_a_sector_is_refused() {
 #[test]
 fn a_client_is_served() {
     let directory = tempfile::tempdir().unwrap();
-    let device = Device::serve(directory.path(), "disk", 1 << 20).unwrap();
-    let mut stream = UnixStream::connect(device.socket()).unwrap();
-    let mut greeting = [0; 18];
-    stream.read_exact(&mut greeting).unwrap();
-    assert_eq!(&greeting[..16], b"NBDMAGICIHAVEOPT");
-    let mut hello = 3_u32.to_be_bytes().to_vec();
-    hello.extend(OPTION_MAGIC.to_be_bytes());
-    hello.extend([0, 0, 0, 1, 0, 0, 0, 0]);
-    stream.write_all(&hello).unwrap();
-    let mut export = [0; 10];
-    stream.read_exact(&mut export).unwrap();
-    assert_eq!(export[..8], (1_u64 << 20).to_be_bytes());
-    let mut request = |command: u16, data: &[u8], answer: usize| {
+    let supply = Supply::default();
+    let device = Device::serve(directory.path(), "disk", 1 << 20, &supply).unwrap();
+    let mut client = Client::connect(&device);
+    client.write(9);
+    client.flush();
+    assert_eq!(client.read(), [9; 512]);
+    assert_eq!(device.cut(1).unwrap(), (0, 0));
+}
+
+/// A cut that is due waits for a request with something to lose, and that one
+/// gets no answer.
+#[test]
+fn power_goes_while_sectors_are_pending() {
+    let directory = tempfile::tempdir().unwrap();
+    let supply = Supply::default();
+    let device = Device::serve(directory.path(), "disk", 1 << 20, &supply).unwrap();
+    let mut client = Client::connect(&device);
+    supply.arm(1);
+    client.write(1);
+    assert!(!supply.gone(Duration::ZERO));
+    client.send(FLUSH, &[]);
+    assert!(supply.gone(Duration::from_secs(60)));
+    drop(client);
+    let (kept, lost) = device.cut(1).unwrap();
+    assert_eq!(kept + lost, 1);
+    supply.restore();
+    let mut client = Client::connect(&device);
+    client.flush();
+    assert_eq!(client.read(), [u8::try_from(kept).unwrap(); 512]);
+}
+
+const READ: u16 = 0;
+const WRITE: u16 = 1;
+const FLUSH: u16 = 3;
+
+/// Of one sector.
+struct Client(UnixStream);
+
+impl Client {
+    fn connect(device: &Device) -> Client {
+        let mut stream = UnixStream::connect(device.socket()).unwrap();
+        let mut greeting = [0; 18];
+        stream.read_exact(&mut greeting).unwrap();
+        assert_eq!(&greeting[..16], b"NBDMAGICIHAVEOPT");
+        let mut hello = 3_u32.to_be_bytes().to_vec();
+        hello.extend(OPTION_MAGIC.to_be_bytes());
+        hello.extend([0, 0, 0, 1, 0, 0, 0, 0]);
+        stream.write_all(&hello).unwrap();
+        let mut export = [0; 10];
+        stream.read_exact(&mut export).unwrap();
+        assert_eq!(export[..8], (1_u64 << 20).to_be_bytes());
+        Client(stream)
+    }
+
+    fn send(&mut self, command: u16, data: &[u8]) {
         let mut bytes = REQUEST_MAGIC.to_be_bytes().to_vec();
         bytes.extend(0_u16.to_be_bytes());
         bytes.extend(command.to_be_bytes());
         bytes.extend(77_u64.to_be_bytes());
         bytes.extend(512_u64.to_be_bytes());
-        bytes.extend((if command == 3 { 0_u32 } else { 512 }).to_be_bytes());
+        bytes.extend((if command == FLUSH { 0_u32 } else { 512 }).to_be_bytes());
         bytes.extend(data);
-        stream.write_all(&bytes).unwrap();
+        self.0.write_all(&bytes).unwrap();
+    }
+
+    fn answer(&mut self, length: usize) -> Vec<u8> {
         let mut head = [0; 16];
-        stream.read_exact(&mut head).unwrap();
+        self.0.read_exact(&mut head).unwrap();
         assert_eq!(head[..8], [0x67, 0x44, 0x66, 0x98, 0, 0, 0, 0]);
         assert_eq!(head[8..], 77_u64.to_be_bytes());
-        let mut body = vec![0; answer];
-        stream.read_exact(&mut body).unwrap();
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
         body
-    };
-    request(1, &[9; 512], 0);
-    request(3, &[], 0);
-    assert_eq!(request(0, &[], 512), [9; 512]);
-    assert_eq!(device.cut(1).unwrap(), (0, 0));
+    }
+
+    fn write(&mut self, byte: u8) {
+        self.send(WRITE, &[byte; 512]);
+        self.answer(0);
+    }
+
+    fn flush(&mut self) {
+        self.send(FLUSH, &[]);
+        self.answer(0);
+    }
+
+    fn read(&mut self) -> Vec<u8> {
+        self.send(READ, &[]);
+        self.answer(512)
+    }
 }
