@@ -14,12 +14,14 @@ use crate::config::NODE_CREDENTIALS;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use sys::kvm::Keeper;
 use sys::machine::Watchdog;
 use sys::namespace::EmptyNamespaces;
 use sys::signals::Signals;
 use sys::uevent::Uevents;
 
 const WATCHDOG: &str = "/dev/watchdog";
+const KVM: &str = "/dev/kvm";
 
 /// Everything that the loop works with.
 pub(super) struct Booted {
@@ -28,6 +30,8 @@ pub(super) struct Booted {
     pub(super) uevents: Uevents,
     pub(super) modules: Option<Modules>,
     pub(super) watchdog: Option<Watchdog>,
+    #[expect(dead_code, reason = "what it keeps, it keeps by being open")]
+    pub(super) kvm: Option<Keeper>,
     pub(super) jail: Option<Jail>,
     pub(super) system_log: Pipe,
     pub(super) test_agent: bool,
@@ -64,7 +68,9 @@ pub(super) fn boot() -> io::Result<Booted> {
     sys::machine::set_hostname(&decision.node_name)
         .unwrap_or_else(|error| log::warn!("host name: {error}"));
     let watchdog = watchdog(&decision);
-    kvm_for_vmms();
+    let kvm = kvm_for_vmms()
+        .inspect_err(|error| log::error!("{KVM}: {error}: no micro-VM can run here"))
+        .ok();
     role_directories();
     sys::mount::remount_root_read_only().unwrap_or_else(|error| log::warn!("/: {error}"));
     let test_agent = source::kernel_parameter("atoll.test").as_deref() == Some("1");
@@ -74,6 +80,7 @@ pub(super) fn boot() -> io::Result<Booted> {
         uevents,
         modules,
         watchdog,
+        kvm,
         jail,
         system_log,
         test_agent,
@@ -89,7 +96,7 @@ fn jail() -> io::Result<Jail> {
     Ok(Jail {
         namespaces: EmptyNamespaces::create(c"/var/empty", &hidden)?,
         program: File::open("/usr/bin/atoll-vmm")?,
-        kvm: "/dev/kvm".into(),
+        kvm: KVM.into(),
         cgroups: cgroup::MACHINES.into(),
     })
 }
@@ -136,11 +143,10 @@ fn watchdog(decision: &Decision) -> Option<Watchdog> {
 }
 
 /// Vmms get `/dev/kvm` open; nobody else needs it.
-fn kvm_for_vmms() {
-    match std::fs::set_permissions("/dev/kvm", std::fs::Permissions::from_mode(0o600)) {
-        Ok(()) => {}
-        Err(error) => log::error!("/dev/kvm: {error}: no micro-VM can run here"),
-    }
+fn kvm_for_vmms() -> io::Result<Keeper> {
+    std::fs::set_permissions(KVM, std::fs::Permissions::from_mode(0o600))?;
+    let device = File::options().read(true).write(true).open(KVM)?;
+    Keeper::new(&sys::kvm::open(device.into()))
 }
 
 /// Where roles write at run time.
