@@ -50,47 +50,76 @@ fn loops() -> u32 {
 
 /// Boots what `boot` makes and runs the scenarios whose name holds an argument
 /// of the command line, or all.
-pub fn run(boot: impl FnOnce(&Image) -> Result<Appliance>, scenarios: &[Scenario]) -> ExitCode {
+pub fn run(boot: impl Fn(&Image) -> Result<Appliance>, scenarios: &[Scenario]) -> ExitCode {
     let Some(image) = image() else {
         println!("not run: ATOLL_IMAGE names no image (make test sets it)");
         return ExitCode::SUCCESS;
     };
-    let began = Instant::now();
-    let mut appliance = match boot(&image) {
-        Ok(appliance) => appliance,
-        Err(error) => {
-            println!("boot FAILED: {error:#}");
-            return ExitCode::FAILURE;
-        }
-    };
-    println!("boot ... ok ({:.1} s)", began.elapsed().as_secs_f32());
-    let mut failed = Vec::new();
     if !scenarios.iter().any(|(name, _)| chosen(name)) {
         println!("FAILED: no scenario has such a name");
         return ExitCode::FAILURE;
     }
     let rounds = (0..loops()).flat_map(|_| scenarios);
-    for (name, scenario) in rounds.filter(|(name, _)| chosen(name)) {
-        let began = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| scenario(&mut appliance)));
-        let seconds = began.elapsed().as_secs_f32();
-        match outcome {
-            Ok(Ok(())) => println!("scenario {name} ... ok ({seconds:.1} s)"),
-            Ok(Err(error)) => {
-                println!("scenario {name} ... FAILED ({seconds:.1} s)\n{error:#}");
-                println!("{}", appliance.evidence());
-                failed.push(*name);
-            }
-            Err(_) => {
-                println!("scenario {name} ... PANICKED ({seconds:.1} s)");
-                println!("{}", appliance.evidence());
-                failed.push(*name);
-            }
+    let chosen: Vec<Scenario> = rounds.filter(|(name, _)| chosen(name)).copied().collect();
+    match through(&|| boot(&image), &chosen) {
+        Ok(failed) if failed.is_empty() => ExitCode::SUCCESS,
+        Ok(failed) => {
+            println!("failed: {}", failed.join(", "));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            println!("boot FAILED: {error:#}");
+            ExitCode::FAILURE
         }
     }
-    if failed.is_empty() {
-        return ExitCode::SUCCESS;
+}
+
+/// The names of those that failed; an error if nothing could boot.
+fn through(
+    boot: &dyn Fn() -> Result<Appliance>,
+    scenarios: &[Scenario],
+) -> Result<Vec<&'static str>> {
+    let mut appliance = timed(boot)?;
+    let mut failed = Vec::new();
+    let mut again = true;
+    for (name, scenario) in scenarios {
+        let mut outcome = attempt(name, *scenario, &mut appliance);
+        if outcome.is_err() && again && appliance.machine.died_of_emulation() {
+            println!("the emulator broke the host's kernel (see docs/testing.md): once more");
+            again = false;
+            drop(appliance);
+            appliance = timed(boot)?;
+            outcome = attempt(name, *scenario, &mut appliance);
+        }
+        if let Err(text) = outcome {
+            println!("{text}\n{}", appliance.evidence());
+            failed.push(*name);
+        }
     }
-    println!("failed: {}", failed.join(", "));
-    ExitCode::FAILURE
+    Ok(failed)
+}
+
+fn timed(boot: &dyn Fn() -> Result<Appliance>) -> Result<Appliance> {
+    let began = Instant::now();
+    let appliance = boot()?;
+    println!("boot ... ok ({:.1} s)", began.elapsed().as_secs_f32());
+    Ok(appliance)
+}
+
+/// What went wrong, if anything did.
+fn attempt(
+    name: &str,
+    scenario: fn(&mut Appliance) -> Result<()>,
+    appliance: &mut Appliance,
+) -> Result<(), String> {
+    let began = Instant::now();
+    let outcome = catch_unwind(AssertUnwindSafe(|| scenario(appliance)));
+    let seconds = began.elapsed().as_secs_f32();
+    let (verdict, result) = match outcome {
+        Ok(Ok(())) => ("ok", Ok(())),
+        Ok(Err(error)) => ("FAILED", Err(format!("{error:#}"))),
+        Err(_) => ("PANICKED", Err("see above".to_owned())),
+    };
+    println!("scenario {name} ... {verdict} ({seconds:.1} s)");
+    result
 }
