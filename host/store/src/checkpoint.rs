@@ -7,12 +7,14 @@ use crate::disk::Disk;
 use crate::files::{Found, FrameFile, FrameReader, checkpoint_name, damaged, io_error};
 use crate::format::{FileKind, FrameBuilder, Head, Record, parse_page};
 use crate::state::State;
-use crate::types::{KeyValue, StoreError};
+use crate::types::{KeyValue, Revision, StoreError};
 use bytes::Bytes;
 
 pub(crate) struct CheckpointWriter {
     file: FrameFile,
     pub(crate) sequence: u64,
+    /// What it holds is pinned there.
+    pub(crate) revision: Revision,
     after: Option<Bytes>,
     items: u64,
 }
@@ -24,6 +26,7 @@ impl CheckpointWriter {
         Ok(CheckpointWriter {
             file,
             sequence: head.sequence,
+            revision: head.revision,
             after: None,
             items: 0,
         })
@@ -61,19 +64,20 @@ impl CheckpointWriter {
     }
 }
 
-/// Fills `state` from a checkpoint. Anything wrong is damage: it was complete
-/// before it got its name.
+/// Fills `state` from a checkpoint or a snapshot. Anything wrong is damage: it
+/// was complete before it got its name.
 pub(crate) fn load(
     disk: &mut dyn Disk,
-    sequence: u64,
+    name: String,
+    (kind, sequence): (FileKind, u64),
     state: &mut State,
 ) -> Result<Head, StoreError> {
-    let mut reader = FrameReader::open(disk, checkpoint_name(sequence))?;
+    let mut reader = FrameReader::open(disk, name)?;
     let name = reader.name.clone();
     let head = reader
         .head(disk)?
         .map_err(|what| damaged(disk, &name, 0, what))?;
-    if head.kind != FileKind::Checkpoint || head.sequence != sequence {
+    if head.kind != kind || head.sequence != sequence {
         return Err(damaged(disk, &name, 0, "the head of another file"));
     }
     let mut items = 0u64;

@@ -33,7 +33,8 @@ pub(crate) struct FileDisk {
     dir: PathBuf,
     handle: File,
     files: HashMap<String, File>,
-    _lock: File,
+    writable: bool,
+    _lock: Option<File>,
 }
 
 impl FileDisk {
@@ -64,15 +65,39 @@ impl FileDisk {
             dir: dir.to_owned(),
             handle,
             files: HashMap::new(),
-            _lock: lock,
+            writable: true,
+            _lock: Some(lock),
         })
+    }
+
+    /// A directory that belongs to somebody else, or to nobody: for files
+    /// that are no store's (`writable`), or to look at a store's.
+    pub(crate) fn unowned(dir: &Path, writable: bool) -> Result<FileDisk, StoreError> {
+        let handle = File::open(dir).map_err(|source| StoreError::Io {
+            operation: "open",
+            path: dir.display().to_string(),
+            source,
+        })?;
+        Ok(FileDisk {
+            dir: dir.to_owned(),
+            handle,
+            files: HashMap::new(),
+            writable,
+            _lock: None,
+        })
+    }
+
+    /// Whether a process owns the store in `dir` at this moment.
+    pub(crate) fn in_use(dir: &Path) -> bool {
+        let lock = File::open(dir.join(LOCK));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     fn file(&mut self, name: &str) -> io::Result<&File> {
         if !self.files.contains_key(name) {
             let file = OpenOptions::new()
                 .read(true)
-                .write(true)
+                .write(self.writable)
                 .open(self.dir.join(name))?;
             self.files.insert(name.to_owned(), file);
         }

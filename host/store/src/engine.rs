@@ -17,7 +17,7 @@ use crate::files::{FrameFile, io_error, log_name, sequence_of};
 use crate::format::{FileKind, FrameBuilder, Head};
 use crate::plan::Batch;
 use crate::recover::recover;
-use crate::state::{Commit, State};
+use crate::state::Commit;
 use crate::store::Shared;
 use crate::types::{Outcome, Revision, StoreError, Txn};
 use std::sync::Arc;
@@ -109,7 +109,7 @@ impl Engine {
                 (sequence, log)
             }
         };
-        let shared = Arc::new(Shared::new(found.state));
+        let shared = Arc::new(Shared::new(found.state, high_water));
         let mut engine = Engine {
             disk,
             shared,
@@ -212,15 +212,13 @@ impl Engine {
             }
             return Ok(false);
         };
-        let page = self
-            .shared
-            .read()
-            .pinned_page(writer.after(), self.options.checkpoint_step);
+        let (at, step) = (writer.revision, self.options.checkpoint_step);
+        let page = self.shared.read().pinned_page(at, writer.after(), step);
         if !writer.step(&mut *self.disk, &page)? {
             return Ok(true);
         }
         self.checkpoint = None;
-        self.shared.with(|state| state.pin(None));
+        self.shared.with(|state| state.unpin(at));
         self.trimming = true;
         self.remove_older()?;
         Ok(true)
@@ -245,7 +243,7 @@ impl Engine {
             !salt(self.entropy, sequence),
             &head,
         )?);
-        self.shared.with(|state| state.pin(Some(revision)));
+        self.shared.with(|state| state.pin(revision));
         Ok(())
     }
 
@@ -279,6 +277,7 @@ impl Engine {
             fill(&mut frame);
             engine.log.append(&mut *engine.disk, frame)?;
             engine.high_water = engine.high_water.max(mark);
+            engine.shared.set_high_water(engine.high_water);
             Ok(())
         })
     }
@@ -300,13 +299,13 @@ impl Engine {
 }
 
 /// Differs for each file of a directory and can't be guessed.
-fn salt(entropy: u64, sequence: u64) -> u64 {
+pub(crate) fn salt(entropy: u64, sequence: u64) -> u64 {
     let mixed = entropy ^ sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed ^ (mixed >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
 
 /// A new log that is durable with its name, so that frames may follow.
-fn start_log(
+pub(crate) fn start_log(
     disk: &mut dyn Disk,
     sequence: u64,
     entropy: u64,
@@ -323,14 +322,4 @@ fn start_log(
     disk.sync_dir()
         .map_err(io_error(disk, "sync the directory of", &log.name))?;
     Ok(log)
-}
-
-impl Shared {
-    fn new(state: State) -> Shared {
-        Shared {
-            state: std::sync::RwLock::new(state),
-            stopped: std::sync::atomic::AtomicBool::new(false),
-            stop: tokio::sync::Notify::new(),
-        }
-    }
 }

@@ -8,7 +8,7 @@
 //! head    = kind u8 | format u8 | sequence u64 | revision u64
 //!         | high water u64
 //! log     = high water u64 | records   (one append, so one frame, a batch)
-//! page    = records                    (of a checkpoint)
+//! page    = records                    (of a checkpoint or a snapshot)
 //! ```
 //! Numbers are little-endian. A frame is good only at its own offset and with
 //! its file's salt (random), so no value that a client stores can pass for a
@@ -28,6 +28,8 @@ const FORMAT: u8 = 1;
 pub(crate) enum FileKind {
     Log = 1,
     Checkpoint = 2,
+    /// A checkpoint that has left its directory; its sequence is 0.
+    Snapshot = 3,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,6 +248,7 @@ pub(crate) fn parse_head(payload: &[u8]) -> Result<Head, &'static str> {
     let kind = match kind {
         1 => FileKind::Log,
         2 => FileKind::Checkpoint,
+        3 => FileKind::Snapshot,
         _ => return Err("unknown kind of file"),
     };
     if format != FORMAT {

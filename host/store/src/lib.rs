@@ -17,6 +17,8 @@ mod files;
 mod format;
 mod plan;
 mod recover;
+mod restore;
+mod snapshot;
 mod state;
 mod store;
 #[cfg(test)]
@@ -27,6 +29,8 @@ mod writer;
 
 pub use engine::Options;
 pub use plan::Limits;
+pub use restore::{BUMP, inspect, restore};
+pub use snapshot::{Contents, Snapshot};
 pub use store::{Store, Watch};
 pub use types::{
     Compare, Event, EventKind, KeyValue, Op, Outcome, Range, RangeResult, Revision, StoreError,

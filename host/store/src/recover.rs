@@ -12,7 +12,7 @@
 
 use crate::checkpoint;
 use crate::disk::Disk;
-use crate::files::{Found, FrameReader, damaged, io_error, log_name, sequence_of};
+use crate::files::{Found, FrameReader, checkpoint_name, damaged, io_error, log_name, sequence_of};
 use crate::format::{FileKind, Head, Record, any_good_frame, parse_log};
 use crate::plan;
 use crate::state::{Commit, State};
@@ -70,7 +70,8 @@ pub(crate) fn recover(disk: &mut dyn Disk, history_bytes: usize) -> Result<Recov
         frames: 0,
     };
     if let Some(sequence) = newest {
-        replay.high_water = checkpoint::load(disk, sequence, &mut replay.state)?.high_water;
+        let (name, what) = (checkpoint_name(sequence), (FileKind::Checkpoint, sequence));
+        replay.high_water = checkpoint::load(disk, name, what, &mut replay.state)?.high_water;
     }
     let mut tail = Err(first);
     for (index, sequence) in logs.iter().enumerate() {
@@ -115,7 +116,7 @@ fn leftovers(names: &[String], logs: &[u64], checkpoints: &[u64], first: u64) ->
     let checkpoints = checkpoints.iter().filter(|s| **s < first);
     drafts
         .chain(logs.map(|s| log_name(*s)))
-        .chain(checkpoints.map(|s| crate::files::checkpoint_name(*s)))
+        .chain(checkpoints.map(|s| checkpoint_name(*s)))
         .collect()
 }
 

@@ -79,9 +79,9 @@ pub(crate) struct State {
     revision: Revision,
     compacted: Revision,
     trimmed: Revision,
-    /// A checkpoint being written reads at this revision: nothing above it
-    /// is trimmed.
-    pinned: Option<Revision>,
+    /// Checkpoints and snapshots being taken read at these revisions: nothing
+    /// above the oldest is trimmed.
+    pins: Vec<Revision>,
     live_bytes: usize,
     pub(crate) waiters: Waiters,
 }
@@ -116,6 +116,11 @@ impl State {
     /// Keys and values that a checkpoint taken now would hold.
     pub(crate) fn live_bytes(&self) -> usize {
         self.live_bytes
+    }
+
+    /// How many keys there are, deleted ones that are still readable included.
+    pub(crate) fn keys(&self) -> usize {
+        self.keys.len()
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<KeyValue> {
@@ -245,12 +250,14 @@ impl State {
         all.into_iter().flatten()
     }
 
-    /// At most `bytes` of live keys after `after` at the pinned revision, for
-    /// a checkpoint; empty at the end.
-    pub(crate) fn pinned_page(&self, after: Option<&Bytes>, bytes: usize) -> Vec<KeyValue> {
-        let Some(revision) = self.pinned else {
-            return Vec::new();
-        };
+    /// At most `bytes` of live keys after `after` at a pinned revision, for a
+    /// checkpoint or a snapshot; empty at the end.
+    pub(crate) fn pinned_page(
+        &self,
+        revision: Revision,
+        after: Option<&Bytes>,
+        bytes: usize,
+    ) -> Vec<KeyValue> {
         let start = match after {
             Some(key) => Bound::Excluded(key.as_ref()),
             None => Bound::Unbounded,
@@ -268,8 +275,14 @@ impl State {
         page
     }
 
-    pub(crate) fn pin(&mut self, revision: Option<Revision>) {
-        self.pinned = revision;
+    pub(crate) fn pin(&mut self, revision: Revision) {
+        self.pins.push(revision);
+    }
+
+    pub(crate) fn unpin(&mut self, revision: Revision) {
+        if let Some(at) = self.pins.iter().position(|pin| *pin == revision) {
+            self.pins.swap_remove(at);
+        }
     }
 
     /// As etcd: what is already compacted can't be compacted again.
@@ -300,9 +313,8 @@ impl State {
     /// Frees at most `commits` commits that compaction gave up; true when
     /// there is more to free.
     pub(crate) fn trim(&mut self, commits: usize) -> bool {
-        let limit = self
-            .pinned
-            .map_or(self.compacted, |pin| pin.min(self.compacted));
+        let pins = self.pins.iter().copied();
+        let limit = pins.chain([self.compacted]).min().unwrap_or_default();
         for _ in 0..commits {
             let Some(front) = self.history.front() else {
                 break;

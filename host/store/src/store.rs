@@ -7,13 +7,14 @@
 
 use crate::engine::Options;
 use crate::plan::check;
+use crate::snapshot::Snapshot;
 use crate::state::State;
 use crate::types::{Event, Outcome, Range, RangeResult, Revision, StoreError, Txn};
 use crate::waiters::Waiter;
 use crate::writer::{Request, Writer};
 use bytes::Bytes;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -28,9 +29,28 @@ pub(crate) struct Shared {
     pub(crate) stopped: AtomicBool,
     /// Told once, when the store stops.
     pub(crate) stop: Notify,
+    /// No revision above it has been given out.
+    high_water: AtomicU64,
 }
 
 impl Shared {
+    pub(crate) fn new(state: State, high_water: Revision) -> Shared {
+        Shared {
+            state: RwLock::new(state),
+            stopped: AtomicBool::new(false),
+            stop: Notify::new(),
+            high_water: AtomicU64::new(high_water.0),
+        }
+    }
+
+    pub(crate) fn high_water(&self) -> Revision {
+        Revision(self.high_water.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_high_water(&self, mark: Revision) {
+        self.high_water.store(mark.0, Ordering::Release);
+    }
+
     /// The writer changes the state only by functions that can't panic half
     /// way, so a poisoned lock (a reader panicked) is still a sound state.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -112,6 +132,12 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         self.send(Request::Compact { revision, reply }).await?;
         answer.await.unwrap_or(Err(StoreError::Stopped))
+    }
+
+    /// Everything at one revision, while writers go on. It costs a handle for
+    /// each key, and keeps no history for the time it takes to write it out.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.shared)
     }
 
     /// Resolves when a failed write has stopped the store. Reads go on, but

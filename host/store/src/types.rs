@@ -146,6 +146,8 @@ pub enum StoreError {
     DuplicateKey { key: Bytes },
     #[error("{path}: in use by another process")]
     InUse { path: String },
+    #[error("{path}: already there, and nothing is overwritten; move it away first")]
+    Exists { path: String },
     #[error("a watcher fell behind and was cut off at revision {at}")]
     SlowWatcher { at: Revision },
     #[error("{path}: damaged at offset {offset}: {what}")]

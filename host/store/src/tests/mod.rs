@@ -6,6 +6,7 @@ mod damage;
 mod model;
 mod power;
 mod simdisk;
+mod snapshots;
 
 /// SplitMix64: enough for schedules, and a seed says everything.
 pub(crate) struct Random(pub(crate) u64);
