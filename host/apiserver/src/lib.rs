@@ -49,7 +49,7 @@ pub use config::{Ca, Config, Token, default_service_cidrs, issuer};
 pub use dialer::{Connecting, Destination, Dialer, Stream};
 pub use kinds::{Kinds, Table};
 pub use pki::{Credential, Pki, PkiError};
-pub use run::{RunError, Running, run};
+pub use run::{RunError, Running, STORE, run};
 pub use server::Server;
 pub use user::User;
 pub use webhook::Client as WebhookClient;

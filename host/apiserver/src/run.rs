@@ -31,6 +31,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+/// The store's directory in the data directory.
+pub const STORE: &str = "store";
+
 /// Namespaces that are always there.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -297,7 +300,7 @@ fn streams(pki: &Pki) -> Result<Streams, PkiError> {
 
 /// Reading the store blocks: not on a thread that serves.
 async fn open_store(config: &Config) -> Result<Store, RunError> {
-    let dir = config.data_dir.join("store");
+    let dir = config.data_dir.join(STORE);
     let opened = tokio::task::spawn_blocking(move || Store::open(&dir, Options::default()));
     match opened.await {
         Ok(store) => Ok(store?),

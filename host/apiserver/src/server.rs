@@ -223,6 +223,11 @@ impl Server {
                     .ok_or_else(Status::no_such_path)
             }
             ["version"] => json(documents::version()),
+            // Atoll's own: a backup over the network, read with `atoll store`.
+            ["atoll", "store", "snapshot"] => {
+                let (media, frames) = ("application/octet-stream", self.store.snapshot());
+                Ok(respond::chunked(media, frames, 0, Accepted::json()))
+            }
             ["metrics"] => Ok(respond::text(200, self.metrics.text(&self.stored(&table)))),
             [root @ ("api" | "apis")] if aggregated => {
                 self.documents

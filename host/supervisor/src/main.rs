@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: atoll control [--data-dir DIR --listen ADDRESS --kubeconfig-out FILE | --config FILE]
+       atoll store snapshot|restore|status --help
        atoll config-check [--base64] < machine.yaml
        atoll version
 Roles that only the appliance starts: init, node, fabric, convert-image.";
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         ["/init", ..] if std::process::id() == 1 => init::main(),
         [_, "init", ..] => init::main(),
         [_, "control", rest @ ..] => roles::control(rest),
+        [_, "store", rest @ ..] => roles::store(rest),
         [_, "node", rest @ ..] => roles::node(rest),
         [_, "fabric", rest @ ..] => roles::fabric(rest),
         [_, "convert-image", ..] => roles::convert_image(),

@@ -72,6 +72,17 @@ impl Api {
         })
     }
 
+    /// What a user gets: code and bytes.
+    pub(crate) fn raw(&self, user: User, path: &str) -> (u16, Bytes) {
+        let server = self.running.as_ref().unwrap().server();
+        let request = request("GET", path, "", &Value::Null);
+        self.runtime.block_on(async {
+            let answer = server.local_transport(user).send(request).await.unwrap();
+            let code = answer.status().as_u16();
+            (code, answer.into_body().collect().await.unwrap().to_bytes())
+        })
+    }
+
     pub(crate) fn send(&self, method: &str, path: &str, media: &str, body: &Value) -> Answer {
         let request = request(method, path, media, body);
         self.together(vec![request]).pop().unwrap()

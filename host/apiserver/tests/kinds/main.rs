@@ -7,3 +7,4 @@ mod api;
 mod lives;
 mod pods;
 mod services;
+mod snapshot;

@@ -2,6 +2,7 @@
 
 mod control;
 mod node;
+mod store;
 
 use crate::logging;
 use serde::de::DeserializeOwned;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 pub(crate) use control::CONSOLE_FD;
 pub(crate) use control::main as control;
 pub(crate) use node::main as node;
+pub(crate) use store::main as store;
 
 const FABRIC_DIRECTORY: &str = "/run/atoll/fabric";
 
