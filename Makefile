@@ -17,7 +17,7 @@ SUITE = $(KUBECTLS) ATOLL_IMAGE=$(CURDIR)/out/ci
 # Crates whose fuzz tests count by FUZZ_FACTOR or PROPTEST_CASES.
 FUZZED := fabric guest-init guest-protocol image node streams supervisor virtio vmm
 
-.PHONY: help run console stop test test-fast soak bench image setup clean
+.PHONY: help run console stop test test-fast soak bench bench-api image setup clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -79,6 +79,11 @@ bench: image ## What the start of a pod costs, beside QEMU microvm
 	@cargo build --quiet --profile ci -p vmm --example boot
 	@cargo build --quiet --profile ci -p reconcile --example pod_start
 	@$(BUILD)/atoll-bench --image out/image --programs $(BUILD)/examples
+
+# With the optimization of the image for users.
+bench-api: setup ## What the API serves and costs, beside etcd and nginx (LARGE=large: 100,000 objects)
+	@cargo build --quiet --profile image -p supervisor -p apiserver --bin atoll --example bench_api
+	@target/$(TARGET)/image/examples/bench_api target/$(TARGET)/image/atoll out/bench-api $(LARGE)
 
 clean: ## Remove build results; the cache in ~/.cache/atoll stays
 	@cargo clean --quiet
