@@ -6,6 +6,7 @@
 use crate::disk::Disk;
 use crate::files::{Found, FrameFile, FrameReader, checkpoint_name, damaged, io_error};
 use crate::format::{FileKind, FrameBuilder, Head, Record, parse_page};
+use crate::leases::Leases;
 use crate::state::State;
 use crate::types::{KeyValue, Revision, StoreError};
 use bytes::Bytes;
@@ -20,9 +21,18 @@ pub(crate) struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    pub(crate) fn start(disk: &mut dyn Disk, salt: u64, head: &Head) -> Result<Self, StoreError> {
+    /// `leases` are few: they are written at once.
+    pub(crate) fn start(
+        disk: &mut dyn Disk,
+        salt: u64,
+        head: &Head,
+        leases: &Leases,
+    ) -> Result<Self, StoreError> {
         let name = format!("{}.tmp", checkpoint_name(head.sequence));
-        let file = FrameFile::create(disk, name, salt, head)?;
+        let mut file = FrameFile::create(disk, name, salt, head)?;
+        for frame in lease_frames(leases) {
+            file.append(disk, frame)?;
+        }
         Ok(CheckpointWriter {
             file,
             sequence: head.sequence,
@@ -64,6 +74,27 @@ impl CheckpointWriter {
     }
 }
 
+/// Leases as the frames of a checkpoint or a snapshot.
+pub(crate) fn lease_frames(leases: &Leases) -> Vec<FrameBuilder> {
+    /// Bytes that are worth a frame.
+    const FULL: usize = 1 << 20;
+    let mut frames = Vec::new();
+    let mut frame = FrameBuilder::new();
+    for (id, ttl) in leases.granted() {
+        frame.grant(id, ttl);
+    }
+    for (key, id) in leases.attached() {
+        if frame.size() > FULL {
+            frames.push(std::mem::replace(&mut frame, FrameBuilder::new()));
+        }
+        frame.attach(key, id);
+    }
+    if !leases.is_empty() {
+        frames.push(frame);
+    }
+    frames
+}
+
 /// Fills `state` from a checkpoint or a snapshot. Anything wrong is damage: it
 /// was complete before it got its name.
 pub(crate) fn load(
@@ -96,6 +127,8 @@ pub(crate) fn load(
                     items += 1;
                     state.restore(item);
                 }
+                (Record::Grant(id, ttl), None) => state.leases.grant(id, ttl),
+                (Record::Attach(key, id), None) => state.leases.attach(key, id),
                 (Record::End(count), None) => ended = Some(count),
                 _ => return Err(damaged(disk, &name, offset, "unexpected record")),
             }

@@ -49,16 +49,19 @@ impl Default for Options {
     }
 }
 
+/// What becomes of one transaction of a batch that was written.
+pub(crate) type Decided = Result<Outcome, StoreError>;
+
 pub(crate) struct Engine {
     disk: Box<dyn Disk>,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     options: Options,
     /// Random; makes the salts of files.
-    entropy: u64,
+    pub(crate) entropy: u64,
     log: FrameFile,
     sequence: u64,
     /// Durable.
-    high_water: Revision,
+    pub(crate) high_water: Revision,
     checkpoint: Option<CheckpointWriter>,
     /// More to free.
     trimming: bool,
@@ -122,6 +125,7 @@ impl Engine {
             trimming: true,
             failed: false,
         };
+        engine.restart_leases();
         engine.append(Revision(revision.0 + RESERVE), |frame| {
             frame.opened(revision)
         })?;
@@ -132,15 +136,26 @@ impl Engine {
         self.shared.clone()
     }
 
-    /// Outcomes in the order of `batch`, all durable. At most `BATCH`
+    /// Answers in the order of `batch`, all durable. At most `BATCH`
     /// transactions.
-    pub(crate) fn commit(&mut self, batch: Vec<Txn>) -> Result<Vec<Outcome>, StoreError> {
+    pub(crate) fn commit(&mut self, batch: Vec<Txn>) -> Result<Vec<Decided>, StoreError> {
         if self.failed {
             return Err(StoreError::Stopped);
         }
         let (outcomes, commits) = self.decide(batch);
+        self.write(commits, |_| {})?;
+        Ok(outcomes)
+    }
+
+    /// Makes commits durable, and what `also` writes behind them in the same
+    /// frame, then applies them.
+    pub(crate) fn write(
+        &mut self,
+        commits: Vec<Commit>,
+        also: impl FnOnce(&mut FrameBuilder),
+    ) -> Result<(), StoreError> {
         let Some(last) = commits.last() else {
-            return Ok(outcomes);
+            return Ok(());
         };
         let newest = last.revision;
         assert!(
@@ -152,7 +167,8 @@ impl Engine {
             false => self.high_water,
         };
         self.append(mark, |frame| {
-            commits.iter().for_each(|commit| frame.commit(commit))
+            commits.iter().for_each(|commit| frame.commit(commit));
+            also(frame);
         })?;
         let history_bytes = self.options.history_bytes;
         self.trimming |= self.shared.with(|state| {
@@ -162,10 +178,10 @@ impl Engine {
             let revision = state.compaction_for(history_bytes);
             revision.is_some_and(|revision| state.compact(revision).is_ok())
         });
-        Ok(outcomes)
+        Ok(())
     }
 
-    fn decide(&self, txns: Vec<Txn>) -> (Vec<Outcome>, Vec<Commit>) {
+    pub(crate) fn decide(&self, txns: Vec<Txn>) -> (Vec<Decided>, Vec<Commit>) {
         let state = self.shared.read();
         let mut batch = Batch::new(&state);
         let outcomes = txns.into_iter().map(|txn| batch.decide(txn)).collect();
@@ -242,6 +258,7 @@ impl Engine {
             disk,
             !salt(self.entropy, sequence),
             &head,
+            &self.shared.read().leases,
         )?);
         self.shared.with(|state| state.pin(revision));
         Ok(())
@@ -267,7 +284,7 @@ impl Engine {
     }
 
     /// One frame, durable, with the high-water mark that then holds.
-    fn append(
+    pub(crate) fn append(
         &mut self,
         mark: Revision,
         fill: impl FnOnce(&mut FrameBuilder),

@@ -15,7 +15,7 @@
 //! frame when a damaged log is searched for good ones.
 
 use crate::state::Commit;
-use crate::types::{EventKind, KeyValue, Revision};
+use crate::types::{EventKind, KeyValue, LeaseId, Revision};
 use bytes::Bytes;
 
 const MAGIC: u32 = 0x4c54_4101;
@@ -55,6 +55,12 @@ pub(crate) enum Record {
     Item(KeyValue),
     /// A checkpoint's last record: how many items it has.
     End(u64),
+    /// A lease with its seconds to live.
+    Grant(LeaseId, u64),
+    /// It is gone; its keys went with the commit before.
+    Revoke(LeaseId),
+    /// The key hangs on the lease since the commit before.
+    Attach(Bytes, LeaseId),
 }
 
 const COMMIT: u8 = 1;
@@ -63,6 +69,9 @@ const CLOSED: u8 = 3;
 const ITEM: u8 = 4;
 const END: u8 = 5;
 const OPENED: u8 = 6;
+const GRANT: u8 = 7;
+const REVOKE: u8 = 8;
+const ATTACH: u8 = 9;
 
 /// A frame being filled.
 pub(crate) struct FrameBuilder {
@@ -116,6 +125,31 @@ impl FrameBuilder {
             self.data(&event.current.key);
             self.data(&event.current.value);
         }
+        for (key, id) in &commit.attached {
+            self.attach(key, *id);
+        }
+    }
+
+    pub(crate) fn grant(&mut self, id: LeaseId, ttl: u64) {
+        self.bytes.push(GRANT);
+        self.number(id.0);
+        self.number(ttl);
+    }
+
+    pub(crate) fn revoke(&mut self, id: LeaseId) {
+        self.bytes.push(REVOKE);
+        self.number(id.0);
+    }
+
+    pub(crate) fn attach(&mut self, key: &[u8], id: LeaseId) {
+        self.bytes.push(ATTACH);
+        self.data(key);
+        self.number(id.0);
+    }
+
+    /// Bytes so far.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
     }
 
     pub(crate) fn compact(&mut self, revision: Revision) {
@@ -334,6 +368,9 @@ impl<'a> Cursor<'a> {
                 value: self.data()?,
             }),
             END => Record::End(self.u64()?),
+            GRANT => Record::Grant(LeaseId(self.u64()?), self.u64()?),
+            REVOKE => Record::Revoke(LeaseId(self.u64()?)),
+            ATTACH => Record::Attach(self.data()?, LeaseId(self.u64()?)),
             _ => return None,
         })
     }

@@ -1,4 +1,4 @@
-//! Revisions, ranges, transactions, watch: etcd's semantics for bytes.
+//! Revisions, ranges, transactions, watch, leases: etcd's semantics for bytes.
 //!
 //! Owns the data directory of `control`. Knows keys and values, not kinds.
 //! Everything is kept in memory; the directory holds an append log and its
@@ -15,6 +15,8 @@ mod disk;
 mod engine;
 mod files;
 mod format;
+mod lease;
+mod leases;
 mod plan;
 mod recover;
 mod restore;
@@ -33,6 +35,6 @@ pub use restore::{BUMP, inspect, restore};
 pub use snapshot::{Contents, Snapshot};
 pub use store::{Store, Watch};
 pub use types::{
-    Compare, Event, EventKind, KeyValue, Op, Outcome, Range, RangeResult, Revision, StoreError,
-    Txn, prefix_end,
+    Compare, Event, EventKind, KeyValue, Lease, LeaseId, LeaseStatus, Op, Outcome, Range,
+    RangeResult, Revision, StoreError, Txn, prefix_end,
 };

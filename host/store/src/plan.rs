@@ -3,7 +3,7 @@
 //! batch is durable and applied.
 
 use crate::state::{Commit, State};
-use crate::types::{Event, EventKind, KeyValue, Op, Outcome, Revision, StoreError, Txn};
+use crate::types::{Event, EventKind, KeyValue, LeaseId, Op, Outcome, Revision, StoreError, Txn};
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 
@@ -36,7 +36,7 @@ pub(crate) fn check(txn: &Txn, limits: &Limits) -> Result<usize, StoreError> {
     let mut keys = HashSet::with_capacity(txn.then.len());
     for op in &txn.then {
         let (key, value) = match op {
-            Op::Put { key, value } => (key, value.len()),
+            Op::Put { key, value } | Op::PutLeased { key, value, .. } => (key, value.len()),
             Op::Delete { key } => (key, 0),
         };
         bytes = bytes.saturating_add(key.len()).saturating_add(value);
@@ -77,7 +77,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    pub(crate) fn decide(&mut self, txn: Txn) -> Outcome {
+    pub(crate) fn decide(&mut self, txn: Txn) -> Result<Outcome, StoreError> {
         let modified =
             |kv: &Option<KeyValue>| kv.as_ref().map_or(Revision(0), |kv| kv.mod_revision);
         let current: Vec<_> = txn.compare.iter().map(|c| self.current(&c.key)).collect();
@@ -87,11 +87,12 @@ impl<'a> Batch<'a> {
             .zip(&current)
             .all(|(c, kv)| c.mod_revision == modified(kv));
         if !holds {
-            return Outcome::Conflict {
+            return Ok(Outcome::Conflict {
                 revision: self.revision,
                 current,
-            };
+            });
         }
+        let attached = self.attached(&txn.then)?;
         let revision = Revision(self.revision.0 + 1);
         let events: Vec<_> = txn
             .then
@@ -99,7 +100,7 @@ impl<'a> Batch<'a> {
             .filter_map(|op| self.event(op, revision))
             .collect();
         if events.is_empty() {
-            return Outcome::Committed(self.revision);
+            return Ok(Outcome::Committed(self.revision));
         }
         for event in &events {
             let after = (event.kind == EventKind::Put).then(|| event.current.clone());
@@ -109,13 +110,27 @@ impl<'a> Batch<'a> {
         self.commits.push(Commit {
             revision,
             events: events.into(),
+            attached,
         });
-        Outcome::Committed(revision)
+        Ok(Outcome::Committed(revision))
+    }
+
+    fn attached(&self, ops: &[Op]) -> Result<Vec<(Bytes, LeaseId)>, StoreError> {
+        let leased = ops.iter().filter_map(|op| match op {
+            Op::PutLeased { key, lease, .. } => Some((key, *lease)),
+            Op::Put { .. } | Op::Delete { .. } => None,
+        });
+        leased
+            .map(|(key, id)| match self.state.leases.has(id) {
+                true => Ok((key.clone(), id)),
+                false => Err(StoreError::LeaseNotFound { id }),
+            })
+            .collect()
     }
 
     fn event(&self, op: Op, revision: Revision) -> Option<Event> {
         match op {
-            Op::Put { key, value } => {
+            Op::Put { key, value } | Op::PutLeased { key, value, .. } => {
                 let previous = self.current(&key);
                 Some(put(previous, key, value, revision))
             }

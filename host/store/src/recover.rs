@@ -250,6 +250,7 @@ impl Replay {
                 self.state.apply(Commit {
                     revision,
                     events: events.into(),
+                    attached: Vec::new(),
                 });
             }
             Record::Compact(revision) => {
@@ -262,6 +263,9 @@ impl Replay {
             // After an unclean end revisions were skipped.
             Record::Opened(revision) => self.state.advance(revision),
             Record::Closed => self.closed = true,
+            Record::Grant(id, ttl) => self.state.leases.grant(id, ttl),
+            Record::Revoke(id) => self.state.leases.revoke(id),
+            Record::Attach(key, id) => self.state.leases.attach(key, id),
             Record::Item(_) | Record::End(_) => return Err("a checkpoint's record in a log"),
         }
         Ok(())

@@ -97,7 +97,7 @@ pub(crate) fn fill(
         high_water: contents.high_water,
     };
     start_log(disk, 1, entropy, head.revision, head.high_water)?;
-    let mut writer = CheckpointWriter::start(disk, !salt(entropy, 1), &head)?;
+    let mut writer = CheckpointWriter::start(disk, !salt(entropy, 1), &head, &state.leases)?;
     let mut done = false;
     while !done {
         let after: Option<&Bytes> = writer.after();

@@ -10,6 +10,7 @@
 //! state --pin, pages--> handles --frames--> FILE.tmp --sync, rename--> FILE
 //! ```
 
+use crate::checkpoint::lease_frames;
 use crate::disk::{Disk, FileDisk};
 use crate::files::io_error;
 use crate::format::{FileKind, FrameBuilder, Head};
@@ -40,6 +41,7 @@ pub struct Contents {
 /// Handles of what is to be written; an iterator of the file's bytes.
 pub struct Snapshot {
     contents: Contents,
+    leases: std::vec::IntoIter<FrameBuilder>,
     items: std::vec::IntoIter<KeyValue>,
     salt: u64,
     offset: u64,
@@ -49,15 +51,16 @@ pub struct Snapshot {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Head,
+    Leases,
     Items,
     Nothing,
 }
 
 impl Snapshot {
     pub(crate) fn of(shared: &Shared) -> Snapshot {
-        let revision = shared.with(|state| {
+        let (revision, leases) = shared.with(|state| {
             state.pin(state.revision());
-            state.revision()
+            (state.revision(), lease_frames(&state.leases))
         });
         let mut items: Vec<KeyValue> = Vec::new();
         loop {
@@ -78,6 +81,7 @@ impl Snapshot {
         };
         Snapshot {
             contents,
+            leases: leases.into_iter(),
             items: items.into_iter(),
             salt: RandomState::new().hash_one(revision),
             offset: 0,
@@ -155,8 +159,15 @@ impl Iterator for Snapshot {
         match self.next {
             Next::Head => {
                 frame.head(&self.head());
-                self.next = Next::Items;
+                self.next = Next::Leases;
             }
+            Next::Leases => match self.leases.next() {
+                Some(leases) => frame = leases,
+                None => {
+                    self.next = Next::Items;
+                    return self.next();
+                }
+            },
             Next::Items => {
                 if self.items.len() == 0 {
                     frame.end(self.contents.keys);

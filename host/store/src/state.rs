@@ -12,7 +12,8 @@
 //!    `- versions and history below are freed, in small steps
 //! ```
 
-use crate::types::{Event, EventKind, KeyValue, Range, RangeResult, Revision, StoreError};
+use crate::leases::Leases;
+use crate::types::{Event, EventKind, KeyValue, LeaseId, Range, RangeResult, Revision, StoreError};
 use crate::waiters::Waiters;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +25,8 @@ use std::sync::Arc;
 pub(crate) struct Commit {
     pub(crate) revision: Revision,
     pub(crate) events: Arc<[Event]>,
+    /// Keys of it that hang on leases.
+    pub(crate) attached: Vec<(Bytes, LeaseId)>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +86,7 @@ pub(crate) struct State {
     /// above the oldest is trimmed.
     pins: Vec<Revision>,
     live_bytes: usize,
+    pub(crate) leases: Leases,
     pub(crate) waiters: Waiters,
 }
 
@@ -162,6 +166,9 @@ impl State {
         for event in commit.events.iter() {
             self.apply_event(event);
             self.history_bytes += event_bytes(event);
+        }
+        if !self.leases.is_empty() {
+            self.leases.apply(&commit);
         }
         self.waiters.mark(self.revision, &commit.events);
         self.revision = commit.revision;

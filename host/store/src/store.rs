@@ -6,12 +6,15 @@
 //! when that is full, `txn` waits for room.
 
 use crate::engine::Options;
+use crate::leases::{self, Clock};
 use crate::plan::check;
 use crate::snapshot::Snapshot;
 use crate::state::State;
-use crate::types::{Event, Outcome, Range, RangeResult, Revision, StoreError, Txn};
+use crate::types::{
+    Event, Lease, LeaseId, LeaseStatus, Outcome, Range, RangeResult, Revision, StoreError, Txn,
+};
 use crate::waiters::Waiter;
-use crate::writer::{Request, Writer};
+use crate::writer::{Action, Reply, Request, Writer};
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) stop: Notify,
     /// No revision above it has been given out.
     high_water: AtomicU64,
+    pub(crate) clock: Clock,
 }
 
 impl Shared {
@@ -40,6 +44,7 @@ impl Shared {
             stopped: AtomicBool::new(false),
             stop: Notify::new(),
             high_water: AtomicU64::new(high_water.0),
+            clock: Clock::default(),
         }
     }
 
@@ -66,6 +71,13 @@ impl Shared {
         self.stopped.store(true, Ordering::Release);
         self.read().waiters.wake_all();
         self.stop.notify_waiters();
+        // Held once, so that nobody is between looking and waiting.
+        drop(self.clock.lock());
+        self.clock.wake();
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 }
 
@@ -84,6 +96,9 @@ impl Store {
     pub fn open(dir: &Path, options: Options) -> Result<Store, StoreError> {
         let (requests, receiver) = mpsc::channel(QUEUE);
         let shared = Writer::start(dir, options, receiver)?;
+        if !shared.read().leases.is_empty() {
+            leases::tick(&shared, &requests);
+        }
         Ok(Store { shared, requests })
     }
 
@@ -104,17 +119,7 @@ impl Store {
     /// Everything in `[start, end)` that happens after `after`, in order and
     /// without gaps; an empty `end` is no bound.
     pub fn watch(&self, start: Bytes, end: Bytes, after: Revision) -> Result<Watch, StoreError> {
-        let waiter = Arc::new(Waiter::new(start, end));
-        self.shared.with(|state| {
-            let (past, _) = state.events(&waiter.start, &waiter.end, after, 1)?;
-            waiter.set_pending((!past.is_empty()).then_some(after));
-            state.waiters.add(waiter.clone());
-            Ok::<_, StoreError>(())
-        })?;
-        Ok(Watch {
-            shared: self.shared.clone(),
-            waiter,
-        })
+        Watch::open(&self.shared, start, end, after)
     }
 
     pub fn revision(&self) -> Revision {
@@ -129,8 +134,37 @@ impl Store {
     /// Gives up history and superseded versions below `revision`. Memory is
     /// freed in small steps afterwards.
     pub async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
+        self.act(|reply| Action::Compact(revision, reply)).await
+    }
+
+    /// A lease of at least `ttl` seconds from now.
+    pub async fn grant(&self, ttl: u64) -> Result<Lease, StoreError> {
+        let max = leases::MAX_TTL;
+        if ttl == 0 || ttl > max {
+            return Err(StoreError::LeaseTtl { ttl, max });
+        }
+        let lease = self.act(|reply| Action::Grant(ttl, reply)).await?;
+        leases::tick(&self.shared, &self.requests);
+        Ok(lease)
+    }
+
+    /// Its full time again, in seconds.
+    pub async fn keep_alive(&self, id: LeaseId) -> Result<u64, StoreError> {
+        self.act(|reply| Action::KeepAlive(id, reply)).await
+    }
+
+    /// Ends a lease; its keys are deleted, all at the revision that is returned.
+    pub async fn revoke(&self, id: LeaseId) -> Result<Revision, StoreError> {
+        self.act(|reply| Action::Revoke(id, reply)).await
+    }
+
+    pub async fn lease(&self, id: LeaseId) -> Result<LeaseStatus, StoreError> {
+        self.act(|reply| Action::Status(id, reply)).await
+    }
+
+    async fn act<T>(&self, action: impl FnOnce(Reply<T>) -> Action) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Request::Compact { revision, reply }).await?;
+        self.send(Request::Act(action(reply))).await?;
         answer.await.unwrap_or(Err(StoreError::Stopped))
     }
 
@@ -172,6 +206,25 @@ pub struct Watch {
 }
 
 impl Watch {
+    pub(crate) fn open(
+        shared: &Arc<Shared>,
+        start: Bytes,
+        end: Bytes,
+        after: Revision,
+    ) -> Result<Watch, StoreError> {
+        let waiter = Arc::new(Waiter::new(start, end));
+        shared.with(|state| {
+            let (past, _) = state.events(&waiter.start, &waiter.end, after, 1)?;
+            waiter.set_pending((!past.is_empty()).then_some(after));
+            state.waiters.add(waiter.clone());
+            Ok::<_, StoreError>(())
+        })?;
+        Ok(Watch {
+            shared: shared.clone(),
+            waiter,
+        })
+    }
+
     /// All events of one or more whole revisions, in order; waits for the
     /// first. Cancelling loses nothing. `SlowWatcher` when compaction has
     /// passed what was not yet fetched; `Stopped` after the last event of a
@@ -193,7 +246,8 @@ impl Watch {
         }
     }
 
-    fn poll(&self) -> Result<Vec<Event>, StoreError> {
+    /// What is there already, as `next`; empty when nothing is.
+    pub(crate) fn poll(&self) -> Result<Vec<Event>, StoreError> {
         let state = self.shared.read();
         let Some(at) = self.waiter.pending() else {
             return Ok(Vec::new());

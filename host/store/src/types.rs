@@ -90,8 +90,45 @@ pub struct Compare {
 
 #[derive(Clone, Debug)]
 pub enum Op {
-    Put { key: Bytes, value: Bytes },
-    Delete { key: Bytes },
+    Put {
+        key: Bytes,
+        value: Bytes,
+    },
+    /// A put whose key goes when the lease does, unless it is put anew.
+    PutLeased {
+        key: Bytes,
+        value: Bytes,
+        lease: LeaseId,
+    },
+    Delete {
+        key: Bytes,
+    },
+}
+
+/// A lease's number; never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseId(pub u64);
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub id: LeaseId,
+    /// Seconds; may be more than was asked for.
+    pub ttl: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseStatus {
+    pub ttl: u64,
+    /// Whole seconds until it runs out.
+    pub remaining: u64,
+    /// In their order.
+    pub keys: Vec<Bytes>,
 }
 
 /// All of `then`, at one revision, if all of `compare` holds.
@@ -144,6 +181,10 @@ pub enum StoreError {
     TooManyOperations { count: usize, max: usize },
     #[error("{key:?} twice in one transaction")]
     DuplicateKey { key: Bytes },
+    #[error("lease {id} is not there: revoked, run out or never granted")]
+    LeaseNotFound { id: LeaseId },
+    #[error("a lease of {ttl} seconds: 1 to {max} are allowed")]
+    LeaseTtl { ttl: u64, max: u64 },
     #[error("{path}: in use by another process")]
     InUse { path: String },
     #[error("{path}: already there, and nothing is overwritten; move it away first")]

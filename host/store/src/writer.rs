@@ -8,11 +8,12 @@
 use crate::disk::FileDisk;
 use crate::engine::{Engine, Options};
 use crate::store::Shared;
-use crate::types::{Outcome, Revision, StoreError, Txn};
+use crate::types::{Lease, LeaseId, LeaseStatus, Outcome, Revision, StoreError, Txn};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 8 << 20;
 
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(crate) enum Request {
     Txn {
@@ -28,13 +29,21 @@ pub(crate) enum Request {
         bytes: usize,
         reply: Reply<Outcome>,
     },
-    Compact {
-        revision: Revision,
-        reply: Reply<()>,
-    },
+    Act(Action),
     Close {
         reply: Reply<()>,
     },
+}
+
+/// What is done by itself, between batches.
+pub(crate) enum Action {
+    Compact(Revision, Reply<()>),
+    Grant(u64, Reply<Lease>),
+    KeepAlive(LeaseId, Reply<u64>),
+    Revoke(LeaseId, Reply<Revision>),
+    Status(LeaseId, Reply<LeaseStatus>),
+    /// Revoke, if it still has run out.
+    Expire(LeaseId),
 }
 
 /// Who waits for the end, and what to tell them.
@@ -43,7 +52,7 @@ type End = Option<(Reply<()>, Result<(), StoreError>)>;
 /// What ends a batch.
 enum Then {
     Nothing,
-    Compact(Revision, Reply<()>),
+    Act(Action),
     Close(Option<Reply<()>>),
 }
 
@@ -119,9 +128,7 @@ impl Writer {
                     size += bytes;
                     txns.push((txn, reply));
                 }
-                Some(Request::Compact { revision, reply }) => {
-                    return (txns, Then::Compact(revision, reply));
-                }
+                Some(Request::Act(action)) => return (txns, Then::Act(action)),
                 Some(Request::Close { reply }) => return (txns, Then::Close(Some(reply))),
                 None => return (txns, Then::Close(None)),
             }
@@ -142,7 +149,7 @@ impl Writer {
             Ok(outcomes) => {
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
                     // Who no longer waits doesn't want to know.
-                    let _ = reply.send(Ok(outcome));
+                    let _ = reply.send(outcome);
                 }
                 ControlFlow::Continue(())
             }
@@ -157,12 +164,29 @@ impl Writer {
         }
     }
 
+    /// Who no longer waits for a reply doesn't want to know. A failed write
+    /// shows at the next turn.
+    fn act(&mut self, action: Action) {
+        let (engine, now) = (&mut self.engine, Instant::now());
+        match action {
+            Action::Compact(revision, reply) => drop(reply.send(engine.compact(revision))),
+            Action::Grant(ttl, reply) => drop(reply.send(engine.grant(ttl, now))),
+            Action::KeepAlive(id, reply) => drop(reply.send(engine.keep_alive(id, now))),
+            Action::Revoke(id, reply) => drop(reply.send(engine.revoke(id))),
+            Action::Status(id, reply) => drop(reply.send(engine.lease(id, now))),
+            Action::Expire(id) => {
+                if let Err(error) = engine.expire(id, now) {
+                    log::error!("revoking lease {id}: {error}");
+                }
+            }
+        }
+    }
+
     fn finish(&mut self, then: Then) -> ControlFlow<End> {
         match then {
             Then::Nothing => ControlFlow::Continue(()),
-            Then::Compact(revision, reply) => {
-                let done = self.engine.compact(revision);
-                let _ = reply.send(done);
+            Then::Act(action) => {
+                self.act(action);
                 ControlFlow::Continue(())
             }
             Then::Close(reply) => {

@@ -110,6 +110,9 @@ async fn a_restored_store_repeats_no_revision_and_knows_no_old_watch() {
     for key in ["kept", "changed"] {
         write(&store, vec![], vec![put(key.into(), "1")]).await;
     }
+    let lease = store.grant(600).await.unwrap().id;
+    let (key, value) = (Bytes::from("leased"), Bytes::from("1"));
+    write(&store, vec![], vec![Op::PutLeased { key, value, lease }]).await;
     store.snapshot().write(&file).unwrap();
     // What the snapshot doesn't know of.
     for _ in 0..100 {
@@ -133,6 +136,7 @@ async fn a_restored_store_repeats_no_revision_and_knows_no_old_watch() {
     )
     .await;
     assert!(matches!(stale, Outcome::Conflict { .. }));
+    assert_eq!(store.lease(lease).await.unwrap().keys, ["leased"]);
     // Who read what the snapshot holds may go on.
     let fresh = write(
         &store,

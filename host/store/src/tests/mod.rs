@@ -3,10 +3,31 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod damage;
+mod leases;
 mod model;
 mod power;
 mod simdisk;
 mod snapshots;
+
+/// Runs `schedule` for as many seeds as are asked for; a failure prints its
+/// own. `STORE_SEED=seed STORE_POWER_CUTS=1` runs that one alone.
+fn schedules(mut schedule: impl FnMut(u64)) {
+    const SCHEDULES: u64 = 1000;
+    let number = |name: &str| -> Option<u64> { std::env::var(name).ok()?.parse().ok() };
+    let count = number("STORE_POWER_CUTS").unwrap_or(fuzzing::rounds(SCHEDULES));
+    let first = number("STORE_SEED").unwrap_or_else(|| {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        u64::from(now.subsec_nanos()) << 32
+    });
+    println!("seeds {first} to {}", first + count - 1);
+    for seed in first..first + count {
+        let run = std::panic::AssertUnwindSafe(|| schedule(seed));
+        if let Err(cause) = std::panic::catch_unwind(run) {
+            eprintln!("STORE_SEED={seed} STORE_POWER_CUTS=1 shows it again");
+            std::panic::resume_unwind(cause);
+        }
+    }
+}
 
 /// SplitMix64: enough for schedules, and a seed says everything.
 pub(crate) struct Random(pub(crate) u64);

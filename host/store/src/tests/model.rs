@@ -1,7 +1,7 @@
 //! What a store must hold, computed the simple way, and what a real one does.
 
 use super::Random;
-use crate::engine::Engine;
+use crate::engine::{Decided, Engine};
 use crate::types::{Compare, EventKind, Op, Outcome, Range, Revision, Txn};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ impl Model {
         let mut changed = false;
         for op in &txn.then {
             match op {
-                Op::Put { key, value } => {
+                Op::Put { key, value } | Op::PutLeased { key, value, .. } => {
                     let old = self
                         .items
                         .get(key)
@@ -81,8 +81,8 @@ impl Model {
     }
 
     /// As the engine must have answered.
-    pub(super) fn check_outcome(expected: Option<u64>, outcome: &Outcome) {
-        match (expected, outcome) {
+    pub(super) fn check_outcome(expected: Option<u64>, outcome: &Decided) {
+        match (expected, outcome.as_ref().unwrap()) {
             (Some(revision), Outcome::Committed(found)) => assert_eq!(found.0, revision),
             (None, Outcome::Conflict { .. }) => {}
             (expected, found) => panic!("expected {expected:?}, found {found:?}"),

@@ -1,17 +1,10 @@
-//! Random schedules of work and power cuts. A failure prints its seed;
-//! `STORE_SEED=seed STORE_POWER_CUTS=1` runs that schedule alone.
+//! Random schedules of work and power cuts.
 
-use super::Random;
 use super::model::{Model, check_history, items_at};
 use super::simdisk::SimDisk;
+use super::{Random, schedules};
 use crate::engine::{Engine, Options};
 use crate::types::{Revision, StoreError, Txn};
-
-const SCHEDULES: u64 = 1000;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
 
 struct Schedule {
     disk: SimDisk,
@@ -167,22 +160,13 @@ impl Schedule {
 
 #[test]
 fn acknowledged_writes_survive_power_cuts() {
-    let count = number("STORE_POWER_CUTS").unwrap_or(SCHEDULES);
-    let first = number("STORE_SEED").unwrap_or_else(|| {
-        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-        u64::from(now.subsec_nanos()) << 32
-    });
-    println!("seeds {first} to {}", first + count - 1);
-    let mut cuts = 0;
-    for seed in first..first + count {
+    let (mut count, mut cuts) = (0, 0);
+    schedules(|seed| {
         let mut schedule = Schedule::new(seed);
-        let run = std::panic::AssertUnwindSafe(|| schedule.run());
-        if let Err(cause) = std::panic::catch_unwind(run) {
-            eprintln!("STORE_SEED={seed} STORE_POWER_CUTS=1 shows it again");
-            std::panic::resume_unwind(cause);
-        }
+        schedule.run();
+        count += 1;
         cuts += schedule.cuts;
-    }
+    });
     println!("{count} schedules, {cuts} power cuts");
-    assert!(u64::from(cuts) >= count);
+    assert!(cuts >= count);
 }

@@ -36,6 +36,8 @@ struct Platter {
     unsynced: Vec<DirChange>,
     /// Operations until everything fails.
     fuse: Option<u64>,
+    /// `sync` does nothing and says that it did.
+    lies: bool,
 }
 
 #[derive(Clone, Default)]
@@ -128,6 +130,10 @@ impl SimDisk {
     /// Everything fails from the `operations`th operation on.
     pub(super) fn set_fuse(&self, operations: Option<u64>) {
         self.lock().fuse = operations;
+    }
+
+    pub(super) fn lie(&self) {
+        self.lock().lies = true;
     }
 
     pub(super) fn is_off(&self) -> bool {
@@ -278,7 +284,11 @@ impl Disk for SimDisk {
 
     fn sync(&mut self, name: &str) -> io::Result<()> {
         self.change(|platter| {
+            let lies = platter.lies;
             let content = platter.content(name)?;
+            if lies {
+                return Ok(());
+            }
             content.durable = content.current.clone();
             content.unsynced.clear();
             Ok(())
