@@ -2,9 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use crate::types::{Compare, Event, EventKind, KeyValue, Op, Outcome, Range, RangeResult, Txn};
+
+mod clients;
 mod damage;
 mod leases;
+#[path = "../../tests/linear/mod.rs"]
+mod linear;
 mod model;
+mod mutations;
 mod power;
 mod simdisk;
 mod snapshots;
