@@ -27,6 +27,8 @@ pub struct Call {
     /// All must hold.
     pub when: &'static [Arg],
     pub reason: &'static str,
+    /// It answers ENOSYS, as on a kernel without it.
+    pub absent: bool,
 }
 
 /// Allows a call with whatever arguments.
@@ -36,6 +38,19 @@ pub const fn call(number: i64, reason: &'static str) -> Call {
         number,
         when: &[],
         reason,
+        absent: false,
+    }
+}
+
+/// A call that is tried first, where another one serves whose arguments a filter
+/// can see.
+#[must_use]
+pub const fn absent(number: i64, reason: &'static str) -> Call {
+    Call {
+        number,
+        when: &[],
+        reason,
+        absent: true,
     }
 }
 
@@ -46,6 +61,7 @@ pub const fn call_when(number: i64, when: &'static [Arg], reason: &'static str) 
         number,
         when,
         reason,
+        absent: false,
     }
 }
 
@@ -58,7 +74,7 @@ pub fn confine(lists: &[&[Call]]) -> io::Result<()> {
     seccompiler::apply_filter(&program).map_err(io::Error::other)
 }
 
-type Rules = BTreeMap<u32, Vec<&'static [Arg]>>;
+type Rules<'a> = BTreeMap<u32, Vec<&'a Call>>;
 
 /// Offsets in `struct seccomp_data`, little-endian.
 const NUMBER: u32 = 0;
@@ -68,6 +84,7 @@ const AUDIT_ARCH_X86_64: u32 = 0xC000_003E;
 
 const ALLOW: u32 = numbers::SECCOMP_RET_ALLOW;
 const KILL: u32 = numbers::SECCOMP_RET_KILL_PROCESS;
+const ABSENT: u32 = numbers::SECCOMP_RET_ERRNO | numbers::ENOSYS as u32;
 
 const LOAD: u16 = (numbers::BPF_LD | numbers::BPF_W | numbers::BPF_ABS) as u16;
 const AND: u16 = (numbers::BPF_ALU | numbers::BPF_AND | numbers::BPF_K) as u16;
@@ -80,9 +97,9 @@ fn compile(lists: &[&[Call]]) -> Option<Vec<sock_filter>> {
     let mut rules = Rules::new();
     for entry in lists.iter().copied().flatten() {
         let number = u32::try_from(entry.number).ok()?;
-        rules.entry(number).or_default().push(entry.when);
+        rules.entry(number).or_default().push(entry);
     }
-    let rules: Vec<(u32, Vec<&'static [Arg]>)> = rules.into_iter().collect();
+    let rules: Vec<(u32, Vec<&Call>)> = rules.into_iter().collect();
     let mut program = vec![
         plain(LOAD, ARCHITECTURE),
         branch(EQUAL, AUDIT_ARCH_X86_64, 1, 0),
@@ -94,7 +111,7 @@ fn compile(lists: &[&[Call]]) -> Option<Vec<sock_filter>> {
 }
 
 /// Finds the number among the rules, which are sorted by it.
-fn tree(rules: &[(u32, Vec<&'static [Arg]>)]) -> Option<Vec<sock_filter>> {
+fn tree(rules: &[(u32, Vec<&Call>)]) -> Option<Vec<sock_filter>> {
     match rules {
         [] => Some(vec![plain(RETURN, KILL)]),
         [(number, alternatives)] => {
@@ -118,14 +135,17 @@ fn tree(rules: &[(u32, Vec<&'static [Arg]>)]) -> Option<Vec<sock_filter>> {
 }
 
 /// Allows if all conditions of one alternative hold.
-fn leaf(alternatives: &[&'static [Arg]]) -> Option<Vec<sock_filter>> {
-    if alternatives.iter().any(|conditions| conditions.is_empty()) {
-        return Some(vec![plain(RETURN, ALLOW)]);
+fn leaf(alternatives: &[&Call]) -> Option<Vec<sock_filter>> {
+    if let Some(call) = alternatives.iter().find(|call| call.when.is_empty()) {
+        return Some(vec![plain(
+            RETURN,
+            if call.absent { ABSENT } else { ALLOW },
+        )]);
     }
     let mut code = Vec::new();
-    for conditions in alternatives {
+    for call in alternatives {
         let mut block = Vec::new();
-        for condition in conditions.iter().rev() {
+        for condition in call.when.iter().rev() {
             // Past the rest of the block: a byte, as the block is short.
             let skip = u8::try_from(block.len() + 1).ok()?;
             let (index, test) = match *condition {
@@ -194,6 +214,7 @@ mod tests {
             call(60, ""),
             call(231, ""),
             call_when(60, &[Arg::Is(0, 1)], ""),
+            absent(435, ""),
         ];
         let program = compile(&[A, B]).unwrap();
         let at = |index: usize, value| {
@@ -201,6 +222,7 @@ mod tests {
             arguments[index] = value;
             arguments
         };
+        assert_eq!(run(&program, 435, [0; 6]), ABSENT);
         for number in 0..500 {
             let expected = [0, 9, 60, 231].contains(&number);
             let seen = run(&program, number, [0; 6]) == ALLOW;

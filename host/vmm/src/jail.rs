@@ -1,12 +1,13 @@
 //! What each thread may ask of the kernel, call by call, and why.
 //!
-//! A list is installed by its own thread before that sees the first byte of the
-//! guest; anything else kills the process (exit by SIGSYS). `main` installs its
-//! own last, because building a machine needs more than running one.
+//! The process has the list of setup before it reads a byte from anybody; each
+//! thread adds its own before that sees the first byte of the guest, and both
+//! have to allow a call. Anything else kills the process (exit by SIGSYS). `main`
+//! adds its own last, because building a machine needs more than running one.
 
 use std::io;
 use sys::seccomp::numbers as n;
-use sys::seccomp::{Arg, Call, call, call_when, confine};
+use sys::seccomp::{Arg, Call, absent, call, call_when, confine};
 
 const EXECUTABLE: u32 = n::PROT_EXEC as u32;
 const RUN: u32 = 0xAE80;
@@ -94,24 +95,24 @@ const MAIN: &[Call] = &[
 const GET_CLOCK: u32 = 0x8030_AE7C;
 const GET_IRQCHIP: u32 = 0xC208_AE62;
 
-const fn vcpu_ioctl(number: &'static [Arg], reason: &'static str) -> Call {
+const fn ioctl(number: &'static [Arg], reason: &'static str) -> Call {
     call_when(n::SYS_ioctl, number, reason)
 }
 
 /// A vCPU: runs the guest, and reads its own state when it is to be frozen.
 const VCPU: &[Call] = &[
-    vcpu_ioctl(&[Arg::Is(1, RUN)], "KVM_RUN"),
-    vcpu_ioctl(&[Arg::Is(1, 0x8004_AE98)], "KVM_GET_MP_STATE"),
-    vcpu_ioctl(&[Arg::Is(1, 0xC008_AE91)], "KVM_GET_CPUID2"),
-    vcpu_ioctl(&[Arg::Is(1, 0x8090_AE81)], "KVM_GET_REGS"),
-    vcpu_ioctl(&[Arg::Is(1, 0x8138_AE83)], "KVM_GET_SREGS"),
-    vcpu_ioctl(&[Arg::Is(1, 0x9000_AEA4)], "KVM_GET_XSAVE"),
-    vcpu_ioctl(&[Arg::Is(1, 0x8188_AEA6)], "KVM_GET_XCRS"),
-    vcpu_ioctl(&[Arg::Is(1, 0x8080_AEA1)], "KVM_GET_DEBUGREGS"),
-    vcpu_ioctl(&[Arg::Is(1, 0x8400_AE8E)], "KVM_GET_LAPIC"),
-    vcpu_ioctl(&[Arg::Is(1, 0xC008_AE88)], "KVM_GET_MSRS"),
-    vcpu_ioctl(&[Arg::Is(1, 0x8040_AE9F)], "KVM_GET_VCPU_EVENTS"),
-    vcpu_ioctl(&[Arg::Is(1, 0x4008_AE6A)], "KVM_SET_GSI_ROUTING: MSI-X"),
+    ioctl(&[Arg::Is(1, RUN)], "KVM_RUN"),
+    ioctl(&[Arg::Is(1, 0x8004_AE98)], "KVM_GET_MP_STATE"),
+    ioctl(&[Arg::Is(1, 0xC008_AE91)], "KVM_GET_CPUID2"),
+    ioctl(&[Arg::Is(1, 0x8090_AE81)], "KVM_GET_REGS"),
+    ioctl(&[Arg::Is(1, 0x8138_AE83)], "KVM_GET_SREGS"),
+    ioctl(&[Arg::Is(1, 0x9000_AEA4)], "KVM_GET_XSAVE"),
+    ioctl(&[Arg::Is(1, 0x8188_AEA6)], "KVM_GET_XCRS"),
+    ioctl(&[Arg::Is(1, 0x8080_AEA1)], "KVM_GET_DEBUGREGS"),
+    ioctl(&[Arg::Is(1, 0x8400_AE8E)], "KVM_GET_LAPIC"),
+    ioctl(&[Arg::Is(1, 0xC008_AE88)], "KVM_GET_MSRS"),
+    ioctl(&[Arg::Is(1, 0x8040_AE9F)], "KVM_GET_VCPU_EVENTS"),
+    ioctl(&[Arg::Is(1, 0x4008_AE6A)], "KVM_SET_GSI_ROUTING: MSI-X"),
 ];
 
 /// A disk: moves bytes between its file and guest memory.
@@ -121,6 +122,83 @@ const DISK: &[Call] = &[
     call(n::SYS_fdatasync, "flushes"),
     call(n::SYS_fallocate, "discards, writing of zeroes"),
 ];
+
+/// Of pthread_create(3): memory, files, handlers shared; no namespace made.
+const THREAD: u32 = (n::CLONE_VM
+    | n::CLONE_FS
+    | n::CLONE_FILES
+    | n::CLONE_SYSVSEM
+    | n::CLONE_SIGHAND
+    | n::CLONE_THREAD
+    | n::CLONE_SETTLS
+    | n::CLONE_PARENT_SETTID
+    | n::CLONE_CHILD_CLEARTID) as u32;
+const SET_MODE_FILTER: u32 = 1;
+
+/// Makes a machine of what was handed in, and starts the threads: beside what
+/// these do.
+const SETUP: &[Call] = &[
+    call(n::SYS_pread64, "the kernel's headers"),
+    call(n::SYS_statx, "sizes of kernel, initramfs, memory"),
+    call(n::SYS_eventfd2, "lines of interrupts, wakes"),
+    call(n::SYS_timerfd_create, "deadlines of the loop"),
+    call(n::SYS_epoll_create1, "the loop"),
+    call_when(
+        n::SYS_fcntl,
+        &[Arg::Is(1, n::F_DUPFD_CLOEXEC as u32)],
+        "both ends of a wake",
+    ),
+    call(n::SYS_rt_sigaction, "the kick's handler, threads"),
+    absent(n::SYS_clone3, "threads: its flags are out of sight"),
+    call_when(n::SYS_clone, &[Arg::Is(0, THREAD)], "threads"),
+    call(n::SYS_rseq, "a thread's start"),
+    call(n::SYS_set_robust_list, "a thread's start"),
+    call(n::SYS_sched_getaffinity, "a thread's start: its stack"),
+    call_when(
+        n::SYS_prctl,
+        &[Arg::Is(0, n::PR_SET_NAME as u32)],
+        "a thread's name",
+    ),
+    call_when(
+        n::SYS_prctl,
+        &[Arg::Is(0, n::PR_SET_NO_NEW_PRIVS as u32)],
+        "a thread's own list",
+    ),
+    call_when(
+        n::SYS_seccomp,
+        &[Arg::Is(0, SET_MODE_FILTER)],
+        "a thread's own list",
+    ),
+    ioctl(&[Arg::Is(1, 0xAE01)], "KVM_CREATE_VM"),
+    ioctl(&[Arg::Is(1, 0xAE03)], "KVM_CHECK_EXTENSION"),
+    ioctl(&[Arg::Is(1, 0xAE04)], "KVM_GET_VCPU_MMAP_SIZE"),
+    ioctl(&[Arg::Is(1, 0xC008_AE05)], "KVM_GET_SUPPORTED_CPUID"),
+    ioctl(&[Arg::Is(1, 0xAE41)], "KVM_CREATE_VCPU"),
+    ioctl(&[Arg::Is(1, 0x4020_AE46)], "KVM_SET_USER_MEMORY_REGION"),
+    ioctl(&[Arg::Is(1, 0xAE47)], "KVM_SET_TSS_ADDR"),
+    ioctl(&[Arg::Is(1, 0x4008_AE48)], "KVM_SET_IDENTITY_MAP_ADDR"),
+    ioctl(&[Arg::Is(1, 0xAE60)], "KVM_CREATE_IRQCHIP"),
+    ioctl(&[Arg::Is(1, 0x4020_AE76)], "KVM_IRQFD"),
+    ioctl(&[Arg::Is(1, 0x4040_AE79)], "KVM_IOEVENTFD"),
+    ioctl(&[Arg::Is(1, 0x4090_AE82)], "KVM_SET_REGS"),
+    ioctl(&[Arg::Is(1, 0x4138_AE84)], "KVM_SET_SREGS"),
+    ioctl(&[Arg::Is(1, 0x4008_AE89)], "KVM_SET_MSRS"),
+    ioctl(&[Arg::Is(1, 0x4008_AE90)], "KVM_SET_CPUID2"),
+    ioctl(&[Arg::Is(1, 0x8208_AE63)], "thaw: KVM_SET_IRQCHIP"),
+    ioctl(&[Arg::Is(1, 0x4030_AE7B)], "thaw: KVM_SET_CLOCK"),
+    ioctl(&[Arg::Is(1, 0x4400_AE8F)], "thaw: KVM_SET_LAPIC"),
+    ioctl(&[Arg::Is(1, 0x4004_AE99)], "thaw: KVM_SET_MP_STATE"),
+    ioctl(&[Arg::Is(1, 0x4040_AEA0)], "thaw: KVM_SET_VCPU_EVENTS"),
+    ioctl(&[Arg::Is(1, 0x4080_AEA2)], "thaw: KVM_SET_DEBUGREGS"),
+    ioctl(&[Arg::Is(1, 0x5000_AEA5)], "thaw: KVM_SET_XSAVE"),
+    ioctl(&[Arg::Is(1, 0x4188_AEA7)], "thaw: KVM_SET_XCRS"),
+];
+
+/// # Errors
+/// As `sys::seccomp::confine`.
+pub fn confine_setup() -> io::Result<()> {
+    confine(&[COMMON, MAIN, VCPU, DISK, SETUP])
+}
 
 /// # Errors
 /// As `sys::seccomp::confine`.
@@ -142,8 +220,9 @@ pub fn confine_disk() -> io::Result<()> {
 
 /// Reads the log of what `confine_*` allows, for documentation and tests.
 #[must_use]
-pub fn lists() -> [(&'static str, Vec<Call>); 3] {
+pub fn lists() -> [(&'static str, Vec<Call>); 4] {
     [
+        ("setup", [COMMON, MAIN, VCPU, DISK, SETUP].concat()),
         ("main", [COMMON, MAIN].concat()),
         ("vcpu", [COMMON, VCPU].concat()),
         ("disk", [COMMON, DISK].concat()),

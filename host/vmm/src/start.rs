@@ -28,7 +28,8 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Gives up every privilege, closes what is not expected, takes the rest.
+    /// Gives up every privilege, closes what is not expected, takes the rest, and
+    /// from there on makes no call but those of `jail`.
     ///
     /// # Errors
     /// Any of `StartError`; the process must end then.
@@ -38,10 +39,12 @@ impl Inherited {
         let take = |number| {
             sys::inherit::take(number).map_err(|error| StartError::Descriptor(number, error))
         };
-        Ok(Self {
+        let inherited = Self {
             control: take(CONTROL)?,
             kvm: take(KVM)?,
-        })
+        };
+        jail::confine_setup().map_err(StartError::Jail)?;
+        Ok(inherited)
     }
 }
 

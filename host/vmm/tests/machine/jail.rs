@@ -5,6 +5,7 @@ use machine_spec::control::{Answer, Request};
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_running_vmm_has_no_privilege_and_no_stranger() {
@@ -20,6 +21,8 @@ fn a_running_vmm_has_no_privilege_and_no_stranger() {
             .filter_map(|line| line.split_once(":\t"))
             .collect();
         assert_eq!((fields["NoNewPrivs"], fields["Seccomp"]), ("1", "2"));
+        // The list of setup, and the thread's own.
+        assert_eq!(fields["Seccomp_filters"], "2");
         for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
             assert_eq!(fields[set], "0000000000000000", "{set}");
         }
@@ -40,6 +43,23 @@ fn a_running_vmm_has_no_privilege_and_no_stranger() {
     vmm.end();
 }
 
+/// It reads nothing from its control socket before.
+#[test]
+fn a_vmm_that_waits_is_confined_already() {
+    let mut vmm = Vmm::spawn();
+    let path = format!("/proc/{}/status", vmm.child.id());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !std::fs::read_to_string(&path)
+        .unwrap()
+        .contains("Seccomp:\t2")
+    {
+        assert!(Instant::now() < deadline, "no filter");
+        std::thread::yield_now();
+    }
+    vmm.child.kill().unwrap();
+    vmm.child.wait().unwrap();
+}
+
 /// Run as a child of the test below: confines itself and does the forbidden.
 #[test]
 fn forbidden() {
@@ -47,6 +67,7 @@ fn forbidden() {
         return;
     };
     match list.as_str() {
+        "setup" => vmm::jail::confine_setup(),
         "main" => vmm::jail::confine_main(),
         "vcpu" => vmm::jail::confine_vcpu(),
         _ => vmm::jail::confine_disk(),
@@ -59,7 +80,7 @@ fn forbidden() {
 #[test]
 fn a_forbidden_call_kills_the_process() {
     const SIGSYS: i32 = 31;
-    for list in ["main", "vcpu", "disk"] {
+    for list in ["setup", "main", "vcpu", "disk"] {
         let status = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "jail::forbidden", "--test-threads", "1"])
             .env("FORBIDDEN_IN", list)
