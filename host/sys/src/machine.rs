@@ -1,7 +1,6 @@
 //! What only PID 1 does to the whole machine: modules, names, power, watchdog.
 
-use rustix::fd::AsFd;
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Write};
 
@@ -62,14 +61,13 @@ pub enum Loaded {
     Already,
 }
 
-/// Loads one uncompressed module.
+/// Loads one module, given as its file's bytes.
 ///
 /// # Errors
-/// What finit_module(2) says: `ENODEV` when its hardware is absent.
-pub fn load_module(file: &File, parameters: &str) -> io::Result<Loaded> {
+/// What init_module(2) says: `ENODEV` when its hardware is absent.
+pub fn load_module(image: &[u8], parameters: &CStr) -> io::Result<Loaded> {
     use rustix::io::Errno;
-    let parameters = CString::new(parameters).map_err(io::Error::other)?;
-    match rustix::system::finit_module(file.as_fd(), &parameters, 0) {
+    match rustix::system::init_module(image, parameters) {
         Ok(()) => Ok(Loaded::New),
         Err(Errno::EXIST) => Ok(Loaded::Already),
         Err(errno) => Err(errno.into()),

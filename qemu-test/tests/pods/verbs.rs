@@ -7,7 +7,7 @@ use qemu_test::appliance::{Appliance, NODE};
 use qemu_test::kubectl::Kubectl;
 use qemu_test::pod::Pod;
 
-const IDLE_MAX_MIB: u64 = 320;
+const IDLE_MAX_MIB: u64 = 210;
 
 pub(crate) fn node_has_capacity(appliance: &mut Appliance) -> Result<()> {
     let node = appliance.kubectl.get(&["node", NODE])?;

@@ -1,8 +1,9 @@
 //! Kernel modules by alias, from the index files that the image carries.
 //!
 //! `modules.alias` has `alias PATTERN MODULE`, `modules.dep` has
-//! `PATH: DEPENDENCY...` (depmod(8)); both are our own image's and trusted. What
-//! the kernel itself misses it asks for by `/proc/sys/kernel/modprobe`.
+//! `PATH: DEPENDENCY...` (depmod(8)); both are our own image's and trusted, as
+//! are the modules, each compressed by zstd. What the kernel itself misses it
+//! asks for by `/proc/sys/kernel/modprobe`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -145,8 +146,8 @@ impl Modules {
         }
         for step in self.order(module) {
             if !is_loaded(&step.name) {
-                let file = File::open(self.root.join(step.path))?;
-                sys::machine::load_module(&file, "")?;
+                let image = zstd::decode_all(File::open(self.root.join(step.path))?)?;
+                sys::machine::load_module(&image, c"")?;
             }
         }
         Ok(())
@@ -183,7 +184,7 @@ fn normal(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// `kernel/fs/xfs/xfs.ko` is `xfs`.
+/// `kernel/fs/xfs/xfs.ko.zst` is `xfs`.
 fn name_of(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
     normal(file.split('.').next().unwrap_or(file))
@@ -314,7 +315,7 @@ mod tests {
     fn dependencies_come_first() {
         let modules = Modules::parse(
             "# comment\nalias fs-xfs xfs\nalias virtio:d00000001v* virtio_net\n",
-            "kernel/fs/xfs/xfs.ko: kernel/lib/libcrc32c.ko\nkernel/lib/libcrc32c.ko:\n\
+            "kernel/fs/xfs/xfs.ko.zst: kernel/lib/libcrc32c.ko.zst\nkernel/lib/libcrc32c.ko.zst:\n\
              net/virtio_net.ko: net/net_failover.ko net/failover.ko\nnet/net_failover.ko: net/failover.ko\nnet/failover.ko:\n",
             PathBuf::new(),
         );
