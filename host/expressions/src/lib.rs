@@ -77,10 +77,20 @@ impl Program {
         match (outcome, spent) {
             (_, Some(spent)) => Err(EvalError::Spent(spent)),
             (Ok(value), None) => Ok(value),
-            (Err(e), None) => Err(EvalError::Failed(
-                e.to_string().chars().take(1024).collect(),
-            )),
+            (Err(e), None) => {
+                let why: String = e.to_string().chars().take(1024).collect();
+                Err(EvalError::Failed(lowered(&why)))
+            }
         }
+    }
+}
+
+/// The interpreter begins its messages with a capital, upstream's doesn't.
+fn lowered(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
     }
 }
 

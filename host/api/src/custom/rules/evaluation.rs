@@ -197,7 +197,6 @@ impl Walk {
                 )
             }
             Err(EvalError::Failed(why)) => {
-                let why = lowered(&why);
                 if why.starts_with("no such overload") {
                     format!(
                         "'{why}': call arguments did not match a supported operator, function or macro signature for rule: {}",
@@ -248,14 +247,5 @@ impl Walk {
             fault,
             detail: why,
         });
-    }
-}
-
-/// The interpreter begins its messages with a capital, upstream's doesn't.
-fn lowered(text: &str) -> String {
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_lowercase().chain(chars).collect(),
-        None => String::new(),
     }
 }
