@@ -1,7 +1,8 @@
 //! admissionregistration.k8s.io: webhooks and policies that judge or change
-//! requests. Expressions are compiled where they are run; here only their
-//! frame is checked.
+//! requests. Expressions are run where requests are admitted; here they are
+//! only compiled.
 
+mod expression;
 mod policy;
 mod policy_binding;
 mod rule;

@@ -1,13 +1,16 @@
 //! ValidatingAdmissionPolicy and MutatingAdmissionPolicy: expressions that
 //! judge or change requests.
 
+use super::expression::{Result, Scope};
 use super::{FAILURE_POLICIES, GROUP, REINVOCATION_POLICIES, rule};
 use crate::field::{Errors, Path};
 use crate::kinds::{Kind, Subresource, strategy};
 use crate::print::{AGE, Cells, Column, NAME, age, int, text};
 use crate::{meta, names};
+use expressions::Type;
 use jiff::Timestamp;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 pub(in crate::kinds) static VALIDATING_POLICY: Kind = Kind {
     kind: "ValidatingAdmissionPolicy",
@@ -25,7 +28,8 @@ pub(in crate::kinds) static VALIDATING_POLICY: Kind = Kind {
     cells: |object, now| cells(object, "validations", now),
     validate: |object, errors| {
         validate(object, errors);
-        validate_validations(object, errors);
+        let scope = validate_variables(object, errors);
+        validate_validations(object, &scope, errors);
     },
     prepare_create: strategy::create_spec_status,
     prepare_update: strategy::update_spec_status,
@@ -47,6 +51,7 @@ pub(in crate::kinds) static MUTATING_POLICY: Kind = Kind {
     cells: |object, now| cells(object, "mutations", now),
     validate: |object, errors| {
         validate(object, errors);
+        validate_variables(object, errors);
         validate_mutations(object, errors);
     },
     prepare_create: strategy::first_generation,
@@ -108,7 +113,20 @@ fn validate(object: &Value, errors: &mut Errors) {
             }
         }
     }
-    rule::validate_conditions(spec, &path, errors);
+    let scope = Scope {
+        params: spec.get("paramKind").is_some(),
+        variables: None,
+    };
+    rule::validate_conditions(spec, &scope, &path, errors);
+}
+
+/// Checks the composed variables; what the expressions of the policy see.
+fn validate_variables(object: &Value, errors: &mut Errors) -> Scope {
+    let (spec, path) = (&object["spec"], Path::new("spec"));
+    let mut scope = Scope {
+        params: spec.get("paramKind").is_some(),
+        variables: Some(BTreeMap::new()),
+    };
     for (i, variable) in meta::list(spec, &["variables"]).iter().enumerate() {
         let at = path.child("variables").index(i);
         let name = meta::text(variable, &["name"]);
@@ -118,7 +136,32 @@ fn validate(object: &Value, errors: &mut Errors) {
             let why = "name is not a valid CEL identifier";
             errors.invalid(&at.child("name"), name, why);
         }
-        require_expression(variable, "expression", &at, errors);
+        let found = check(
+            variable,
+            "expression",
+            Result::Anything,
+            &scope,
+            &at,
+            errors,
+        );
+        scope.declare(name, found);
+    }
+    scope
+}
+
+/// Checks the expression at `key`, which has to be there; its type.
+fn check(
+    of: &Value,
+    key: &str,
+    wanted: Result,
+    scope: &Scope,
+    path: &Path,
+    errors: &mut Errors,
+) -> Type {
+    require_expression(of, key, path, errors);
+    match meta::text(of, &[key]).trim() {
+        "" => Type::Dyn,
+        text => scope.check(text, wanted, &path.child(key), errors),
     }
 }
 
@@ -164,7 +207,7 @@ fn validate_param_kind(of: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn validate_validations(object: &Value, errors: &mut Errors) {
+fn validate_validations(object: &Value, scope: &Scope, errors: &mut Errors) {
     let (spec, path) = (&object["spec"], Path::new("spec"));
     let validations = meta::list(spec, &["validations"]);
     let annotations = meta::list(spec, &["auditAnnotations"]);
@@ -175,7 +218,7 @@ fn validate_validations(object: &Value, errors: &mut Errors) {
         return;
     }
     for (i, of) in validations.iter().enumerate() {
-        validate_validation(of, &path.child("validations").index(i), errors);
+        validate_validation(of, scope, &path.child("validations").index(i), errors);
     }
     let path = path.child("auditAnnotations");
     if annotations.len() > AUDIT_ANNOTATIONS_MAX {
@@ -188,7 +231,14 @@ fn validate_validations(object: &Value, errors: &mut Errors) {
         let key = meta::text(of, &["key"]);
         let full = format!("{}/{key}", meta::name(object));
         errors.invalid_each(&at.child("key"), &full, names::qualified_name(&full));
-        require_expression(of, "valueExpression", &at, errors);
+        check(
+            of,
+            "valueExpression",
+            Result::TextOrNull,
+            scope,
+            &at,
+            errors,
+        );
         if meta::text(of, &["valueExpression"]).trim().len() > AUDIT_EXPRESSION_MAX {
             let why = format!("must not exceed {AUDIT_EXPRESSION_MAX} bytes in length");
             errors.required(&at.child("valueExpression"), why);
@@ -200,18 +250,21 @@ fn validate_validations(object: &Value, errors: &mut Errors) {
     }
 }
 
-fn validate_validation(of: &Value, path: &Path, errors: &mut Errors) {
+fn validate_validation(of: &Value, scope: &Scope, path: &Path, errors: &mut Errors) {
     const REASONS: &[&str] = &[
         "Forbidden",
         "Invalid",
         "RequestEntityTooLarge",
         "Unauthorized",
     ];
-    require_expression(of, "expression", path, errors);
+    check(of, "expression", Result::Bool, scope, path, errors);
     let expression = meta::text(of, &["messageExpression"]);
     if !expression.is_empty() && expression.trim().is_empty() {
         let why = "must be non-empty if specified";
         errors.invalid(&path.child("messageExpression"), expression, why);
+    } else if !expression.is_empty() {
+        let at = path.child("messageExpression");
+        scope.check(expression.trim(), Result::Text, &at, errors);
     }
     let message = meta::text(of, &["message"]);
     if !message.is_empty() && message.trim().is_empty() {

@@ -1,5 +1,6 @@
 //! Rules and match conditions: which requests a webhook or policy is about.
 
+use super::expression::{self, Scope};
 use crate::field::{Errors, Path};
 use crate::{label_selector, meta, names};
 use serde_json::{Value, json};
@@ -155,7 +156,7 @@ fn validate_resources(resources: &[&str], path: &Path, errors: &mut Errors) {
     }
 }
 
-pub(super) fn validate_conditions(holder: &Value, path: &Path, errors: &mut Errors) {
+pub(super) fn validate_conditions(holder: &Value, scope: &Scope, path: &Path, errors: &mut Errors) {
     let conditions = meta::list(holder, &["matchConditions"]);
     let path = path.child("matchConditions");
     if conditions.len() > CONDITIONS_MAX {
@@ -164,8 +165,12 @@ pub(super) fn validate_conditions(holder: &Value, path: &Path, errors: &mut Erro
     let mut seen: Vec<&str> = Vec::new();
     for (i, condition) in conditions.iter().enumerate() {
         let at = path.index(i);
-        if meta::text(condition, &["expression"]).trim().is_empty() {
-            errors.required(&at.child("expression"), "");
+        match meta::text(condition, &["expression"]).trim() {
+            "" => errors.required(&at.child("expression"), ""),
+            text => {
+                let at = at.child("expression");
+                scope.check(text, expression::Result::Bool, &at, errors);
+            }
         }
         let name = meta::text(condition, &["name"]);
         let at = at.child("name");

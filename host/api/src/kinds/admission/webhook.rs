@@ -1,5 +1,6 @@
 //! MutatingWebhookConfiguration and ValidatingWebhookConfiguration.
 
+use super::expression::Scope;
 use super::{FAILURE_POLICIES, GROUP, REINVOCATION_POLICIES, rule, webhook_client};
 use crate::field::{Errors, Path};
 use crate::kinds::{Kind, domains, strategy};
@@ -126,7 +127,7 @@ fn validate_webhook(webhook: &Value, path: &Path, errors: &mut Errors) {
         &path.child("clientConfig"),
         errors,
     );
-    rule::validate_conditions(webhook, path, errors);
+    rule::validate_conditions(webhook, &Scope::default(), path, errors);
 }
 
 fn validate_versions(webhook: &Value, path: &Path, errors: &mut Errors) {
