@@ -3,15 +3,40 @@
 
 use crate::field::Errors;
 use serde_json::{Value, json};
+use std::ops::Deref;
 
 /// A refusal, ready to be sent.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct Status {
     pub code: u16,
-    pub reason: &'static str,
+    pub reason: Reason,
     pub message: String,
     pub details: Option<Value>,
+}
+
+/// One word for a refusal: upstream's, or a webhook's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason(Box<str>);
+
+impl<T: Into<Box<str>>> From<T> for Reason {
+    fn from(word: T) -> Reason {
+        Reason(word.into())
+    }
+}
+
+impl Deref for Reason {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq<&str> for Reason {
+    fn eq(&self, other: &&str) -> bool {
+        *self.0 == **other
+    }
 }
 
 /// Names a resource or kind in messages: `pods`, `leases.coordination.k8s.io`.
@@ -47,10 +72,10 @@ impl Qualified<'_> {
 }
 
 impl Status {
-    pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
+    pub fn new(code: u16, reason: impl Into<Reason>, message: impl Into<String>) -> Status {
         Status {
             code,
-            reason,
+            reason: reason.into(),
             message: message.into(),
             details: None,
         }
@@ -209,7 +234,7 @@ impl Status {
             "status": "Failure", "message": self.message,
         });
         if !self.reason.is_empty() {
-            v["reason"] = self.reason.into();
+            v["reason"] = (*self.reason).into();
         }
         if let Some(details) = &self.details {
             v["details"] = details.clone();
