@@ -257,7 +257,7 @@ impl Definitions {
             let (namespace, name) = rest.rsplit_once('/').unwrap_or(("", rest));
             let options = DeleteOptions::default();
             let now = Timestamp::now();
-            match delete_object(&self.store, &kind, namespace, name, &options, now).await {
+            match delete_object(&self.store, &kind, namespace, name, &options, None, now).await {
                 Ok(_) => {}
                 Err(status) if status.code == 404 => {}
                 Err(status) => return Err(status),

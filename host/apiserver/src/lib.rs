@@ -43,6 +43,7 @@ mod services;
 mod system;
 mod tls;
 mod user;
+mod warnings;
 mod webhook;
 
 pub use config::{Ca, Config, Token, default_service_cidrs, issuer};

@@ -5,6 +5,7 @@
 //! passes bytes: a log's body as it comes, an upgraded connection both ways
 //! with half-close. It never looks into SPDY or WebSocket frames.
 
+use crate::query::percent_encode;
 use crate::rest::pod::{Endpoint, container, node_endpoint};
 use crate::rest::{Answer, Call};
 use api::kinds::Subresource;
@@ -63,7 +64,7 @@ pub(crate) async fn logs(call: &Call, pod: &Value) -> Answer {
     let mut query: Vec<String> = Vec::new();
     for key in LOG_QUERY {
         if let Some(value) = call.query.get(key) {
-            query.push(format!("{key}={}", encode(value)));
+            query.push(format!("{key}={}", percent_encode(value)));
         }
     }
     let path = format!(
@@ -179,7 +180,7 @@ fn stream_path(call: &Call, subresource: Subresource, pod: &Value) -> Result<Str
         let ports = call.query.text("ports");
         return Ok(match ports {
             "" => format!("/portForward/{at}"),
-            ports => format!("/portForward/{at}?ports={}", encode(ports)),
+            ports => format!("/portForward/{at}?ports={}", percent_encode(ports)),
         });
     }
     let container = container(pod, call.query.text("container"))?;
@@ -225,19 +226,6 @@ fn stream_path(call: &Call, subresource: Subresource, pod: &Value) -> Result<Str
 
 fn kinds_ended(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")
-}
-
-/// Percent-encodes everything that isn't unreserved (RFC 3986, 2.3).
-fn encode(text: &str) -> String {
-    let mut out = String::new();
-    for b in text.bytes() {
-        if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
-            out.push(char::from(b));
-        } else {
-            out.push_str(&format!("%{b:02X}"));
-        }
-    }
-    out
 }
 
 fn request(method: Method, path: &str) -> Result<Request<Empty<Bytes>>, Status> {

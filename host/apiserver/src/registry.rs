@@ -100,6 +100,18 @@ pub(crate) fn decode(kind: &KindRef, bytes: &Bytes, revision: Revision) -> Resul
     Ok(object)
 }
 
+/// An object of one version as one of another version of the same resource.
+pub(crate) fn convert(from: &KindRef, to: &KindRef, object: &Value) -> Result<Value, Status> {
+    let version = meta::resource_version(object).to_owned();
+    let mut converted = decode(to, &encode(from, object)?, Revision(0))?;
+    let metadata = meta::ensure_metadata(&mut converted);
+    match version.as_str() {
+        "" => drop(metadata.shift_remove("resourceVersion")),
+        _ => drop(metadata.insert("resourceVersion".to_owned(), version.into())),
+    }
+    Ok(converted)
+}
+
 fn conversion_failed(kind: &KindRef, why: &str) -> Status {
     Status::internal(format!(
         "conversion webhook for {}, Kind={} failed: {why}",

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::crd::Definitions;
 use crate::dialer::HostDialer;
 use crate::documents::Documents;
+use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::pki::{Credential, Pki, PkiError, Subject, write};
 use crate::proxy::Streams;
@@ -104,17 +105,20 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
     })?;
     let kubeconfig = settle_clients(&pki, &config, &advertised)?;
     let store = open_store(&config).await?;
+    let kinds: Arc<Kinds> = Arc::default();
+    let webhooks = webhooks(&store);
+    let admission = Admission::new(&store, &config, kinds.clone(), webhooks.clone());
     let server = Arc::new(Server {
         authorizer: Arc::new(Authorizer::new(&store)),
         authenticator: authenticator(&config, &store)?,
-        admission: Arc::new(Admission::new(&store, &config)),
+        admission: Arc::new(admission),
         advertised: advertised.clone(),
-        webhooks: webhooks(&store),
+        webhooks,
         store,
         streams: Arc::new(streams(&pki)?),
         frames: Arc::default(),
         metrics: Metrics::default(),
-        kinds: Arc::default(),
+        kinds,
         documents: Documents::default(),
     });
     let own = system::Own {

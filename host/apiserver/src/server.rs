@@ -144,7 +144,7 @@ impl Server {
                     authenticator: self.authenticator.clone(),
                     authorizer: self.authorizer.clone(),
                     admission: self.admission.clone(),
-                    warnings: std::sync::Mutex::default(),
+                    warnings: crate::warnings::Warnings::default(),
                     kind,
                     route: found,
                     method: parts.method,
@@ -157,11 +157,13 @@ impl Server {
                     user,
                     now: Timestamp::now(),
                 };
+                let warnings = call.warnings.clone();
                 let answer = match long {
                     true => call.answer().await,
                     false => self.bounded(call).await,
                 };
-                answer.map(|response| warned(response, warning))
+                warnings.add(warning);
+                answered(answer, &warnings.take(), accepted)
             }
         }
     }
@@ -330,9 +332,18 @@ fn offer(kind: &api::kinds::KindRef, route: &ResourceRoute) -> Offer {
     }
 }
 
-fn warned(mut response: Response<Body>, warning: Option<String>) -> Response<Body> {
-    respond::warn(&mut response, warning.as_slice());
-    response
+/// An answer with what is to be warned of; a refusal that has nothing of the
+/// kind stays one.
+fn answered(answer: Answer, warnings: &[String], accepted: Accepted) -> Answer {
+    if warnings.is_empty() {
+        return answer;
+    }
+    let mut response = answer.unwrap_or_else(|status| {
+        log::debug!("refused: {}", status.message);
+        respond::status(&status, accepted)
+    });
+    respond::warn(&mut response, warnings);
+    Ok(response)
 }
 
 /// Watches and streams last; they are bounded by connections instead.

@@ -57,26 +57,35 @@ impl Client {
         body: &Value,
         timeout: Duration,
     ) -> Result<Value, String> {
-        let asked = self.exchange(target, ca, query, body);
+        let (to, name, path) = Destination::of(target).ok_or("the webhook's URL is malformed")?;
+        let path = match query {
+            "" => path,
+            query => format!("{path}?{query}"),
+        };
+        let url = url(target, &name, &path);
+        let asked = self.exchange(&to, &name, &path, ca, body);
         match tokio::time::timeout(timeout, asked).await {
-            Ok(answer) => answer,
-            Err(_) => Err("context deadline exceeded".to_owned()),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Failed::Refused(why))) => Err(why),
+            Ok(Err(Failed::Unreached(why))) => Err(format!("Post {url:?}: {why}")),
+            Err(_) => Err(format!("Post {url:?}: context deadline exceeded")),
         }
     }
 
     async fn exchange(
         &self,
-        target: &Target,
+        to: &Destination,
+        name: &str,
+        path: &str,
         ca: &[u8],
-        query: &str,
         body: &Value,
-    ) -> Result<Value, String> {
-        let (to, name, path) = Destination::of(target).ok_or("the webhook's URL is malformed")?;
-        let url = format!("https://{name}{path}");
-        let failed = |e: &dyn std::fmt::Display| format!("Post {url:?}: {e}");
-        let stream = self.dialer.connect(&to).await.map_err(|e| failed(&e))?;
-        let server = ServerName::try_from(name.clone()).map_err(|e| failed(&e))?;
-        let tls = tokio_rustls::TlsConnector::from(trusting(ca)?)
+    ) -> Result<Value, Failed> {
+        let failed = |e: &dyn std::fmt::Display| Failed::Unreached(e.to_string());
+        let connected = self.dialer.connect(to).await;
+        let stream = connected.map_err(|e| Failed::Unreached(undialed(to, &e)))?;
+        let server = ServerName::try_from(name.to_owned()).map_err(|e| failed(&e))?;
+        let trusted = trusting(ca).map_err(Failed::Refused)?;
+        let tls = tokio_rustls::TlsConnector::from(trusted)
             .connect(server, stream)
             .await
             .map_err(|e| failed(&e))?;
@@ -84,12 +93,8 @@ impl Client {
             .await
             .map_err(|e| failed(&e))?;
         let running = tokio::spawn(connection);
-        let path = match query {
-            "" => path,
-            query => format!("{path}?{query}"),
-        };
         let request = Request::post(path)
-            .header(header::HOST, &name)
+            .header(header::HOST, name)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json")
             .body(Full::new(bytes::Bytes::from(body.to_string())))
@@ -100,10 +105,54 @@ impl Client {
         running.abort();
         let bytes = read.map_err(|e| failed(&e))?.to_bytes();
         if !code.is_success() {
-            let text: String = String::from_utf8_lossy(&bytes).chars().take(1024).collect();
-            return Err(format!("the server answered {code}: {text}"));
+            return Err(Failed::Refused(refused(code, &bytes)));
         }
-        serde_json::from_slice(&bytes).map_err(|e| format!("the answer isn't JSON: {e}"))
+        serde_json::from_slice(&bytes)
+            .map_err(|e| Failed::Refused(format!("the answer isn't JSON: {e}")))
+    }
+}
+
+/// How far an exchange came.
+enum Failed {
+    /// There is no answer.
+    Unreached(String),
+    /// There is one, but not what was asked for.
+    Refused(String),
+}
+
+/// The URL in messages: a Service's with its port.
+fn url(target: &Target, name: &str, path: &str) -> String {
+    match target {
+        Target::Service { port, .. } => format!("https://{name}:{port}{path}"),
+        Target::Url(url) => match url.split_once("://").and_then(|(_, rest)| rest.find('/')) {
+            Some(at) => format!("{}{path}", &url[..at + "https://".len()]),
+            None => format!("{url}{path}"),
+        },
+    }
+}
+
+/// As Go says it.
+fn undialed(to: &Destination, e: &std::io::Error) -> String {
+    match (to, e.kind()) {
+        (Destination::Host { host, port }, std::io::ErrorKind::ConnectionRefused) => {
+            format!("dial tcp {host}:{port}: connect: connection refused")
+        }
+        _ => e.to_string(),
+    }
+}
+
+/// What a code that is no success means (`errors.NewGenericServerResponse`).
+fn refused(code: http::StatusCode, body: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(body).chars().take(1024).collect();
+    match code.as_u16() {
+        404 => "the server could not find the requested resource".to_owned(),
+        500.. => format!(
+            "an error on the server ({:?}) has prevented the request from succeeding",
+            text.trim()
+        ),
+        code => format!(
+            "the server responded with the status code {code} but did not return more information"
+        ),
     }
 }
 

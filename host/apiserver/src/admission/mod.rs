@@ -2,59 +2,48 @@
 //! about to be written, whatever its kind says itself.
 //!
 //! ```text
-//! decode -> default -> mutate -> validate (kind) -> validate -> commit
-//!                                                     \-> Also: quotas
+//! decode -> mutate -> default -> validate (kind) -> validate -> commit
+//!             |                                        |   \-> Also: quotas
+//!             built in, webhooks                       built in, webhooks
 //! ```
-//! Built-in plugins stand in upstream's order. What they read, they read from
-//! mirrors of the store.
+//! Built-in plugins stand in upstream's order, and before whatever is
+//! registered; quotas come last. What they read, they read from mirrors of the
+//! store.
 
+mod attributes;
+mod conditions;
 mod defaults;
 mod limits;
+mod matching;
 mod node_restriction;
 mod objects;
 mod pod_security;
 pub(crate) mod quota;
+mod registered;
+mod reinvocation;
 pub(crate) mod resources;
+mod scene;
 mod service_account;
+mod webhooks;
+
+pub(crate) use attributes::{Attributes, Operation, Options};
 
 use crate::config::Config;
+use crate::kinds::Kinds;
 use crate::registry::Along;
 use crate::user::User;
-use api::kinds::KindRef;
+use crate::webhook::Client;
 use api::status::Status;
 use objects::Collection;
 use quota::Quotas;
+use registered::Registry;
+use reinvocation::Reinvocation;
+use scene::Scene;
 use serde_json::Value;
+use std::sync::Arc;
 use store::{Compare, Op, Store};
 use tokio::sync::OwnedMutexGuard;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
-    Create,
-    Update,
-    Delete,
-}
-
-/// What is about to happen, and by whom.
-pub(crate) struct Attributes<'a> {
-    pub(crate) user: &'a User,
-    pub(crate) operation: Operation,
-    pub(crate) kind: &'a KindRef,
-    pub(crate) namespace: &'a str,
-    pub(crate) name: &'a str,
-    pub(crate) subresource: &'a str,
-}
-
-impl Attributes<'_> {
-    /// A refusal, in the words that every plugin's refusal begins with.
-    pub(crate) fn forbid(&self, why: &str) -> Status {
-        Status::forbidden(self.kind.resource(), self.name, why)
-    }
-
-    fn is(&self, group: &str, plural: &str) -> bool {
-        self.kind.group() == group && self.kind.plural() == plural && self.subresource.is_empty()
-    }
-}
+use webhooks::Webhooks;
 
 /// What has to be committed together with the object.
 #[derive(Default)]
@@ -63,7 +52,6 @@ pub(crate) struct Also {
     pub(crate) then: Vec<Op>,
     /// Kept until the commit.
     turn: Option<OwnedMutexGuard<()>>,
-    pub(crate) warnings: Vec<String>,
 }
 
 impl Also {
@@ -76,36 +64,91 @@ impl Also {
 
 pub(crate) struct Admission {
     store: Store,
+    kinds: Arc<Kinds>,
     limit_ranges: Collection,
     priorities: Collection,
     storage_classes: Collection,
     ingress_classes: Collection,
+    namespaces: Collection,
     quotas: Quotas,
+    registry: Registry,
+    webhooks: Webhooks,
     mounts_tokens: bool,
 }
 
 impl Admission {
-    pub(crate) fn new(store: &Store, config: &Config) -> Admission {
+    pub(crate) fn new(
+        store: &Store,
+        config: &Config,
+        kinds: Arc<Kinds>,
+        client: Arc<Client>,
+    ) -> Admission {
         Admission {
             store: store.clone(),
+            kinds,
             limit_ranges: Collection::new(store, "/registry/core/limitranges/"),
             priorities: Collection::new(store, "/registry/scheduling.k8s.io/priorityclasses/"),
             storage_classes: Collection::new(store, "/registry/storage.k8s.io/storageclasses/"),
             ingress_classes: Collection::new(store, "/registry/networking.k8s.io/ingressclasses/"),
+            namespaces: Collection::new(store, "/registry/core/namespaces/"),
             quotas: Quotas::new(store),
+            registry: Registry::new(store),
+            webhooks: Webhooks::new(client),
             mounts_tokens: config.mount_service_account_tokens,
         }
     }
 
-    /// Changes what is about to be written.
+    /// Changes what is about to be written; null where nothing is. Warnings
+    /// count whatever comes of it.
     pub(crate) async fn mutate(
         &self,
         a: &Attributes<'_>,
         object: &mut Value,
-        old: Option<&Value>,
+        old: &Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), Status> {
+        self.change(a, object, old).await?;
+        let registered = self.registry.now()?;
+        if registered.mutating.is_empty() {
+            return Ok(());
+        }
+        let scene = Scene::new(a, &self.kinds.table(), &self.namespaces);
+        if scene.is_exempt() {
+            return Ok(());
+        }
+        let mut rounds = Reinvocation::default();
+        for second in [false, true] {
+            if second {
+                self.change(a, object, old).await?;
+            }
+            let (hooks, objects) = (&registered.mutating, (&mut *object, old));
+            let asked =
+                self.webhooks
+                    .mutate(hooks, &scene, objects, (&mut rounds, second), warnings);
+            if !asked.await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether anybody looks at deletions by `user`, so that each is one of its
+    /// own.
+    pub(crate) fn judges_deletions(&self, user: &User) -> Result<bool, Status> {
+        let registered = self.registry.now()?;
+        Ok(user.node_name().is_some() || registered.takes(Operation::Delete))
+    }
+
+    /// What built-in plugins change.
+    async fn change(
+        &self,
+        a: &Attributes<'_>,
+        object: &mut Value,
+        old: &Value,
     ) -> Result<(), Status> {
         let create = a.operation == Operation::Create;
-        if a.is("", "pods") {
+        let old = Some(old).filter(|old| !old.is_null());
+        if a.is("", "pods") && (create || a.operation == Operation::Update) {
             if create {
                 service_account::mutate(&self.store, a, object, self.mounts_tokens).await?;
                 limits::default(object, &self.limit_ranges.of_namespace(a.namespace)?);
@@ -121,18 +164,43 @@ impl Admission {
         Ok(())
     }
 
-    /// Refuses what may not be written; names what goes with it.
+    /// Refuses what may not be done; names what goes with it. `object` is null
+    /// for a deletion, `old` where nothing stands. Warnings count whatever
+    /// comes of it.
     pub(crate) async fn validate(
         &self,
         a: &Attributes<'_>,
         object: &Value,
-        old: Option<&Value>,
+        old: &Value,
+        warnings: &mut Vec<String>,
     ) -> Result<Also, Status> {
+        let before = Some(old).filter(|old| !old.is_null());
+        self.judge(a, object, before, warnings)?;
+        let registered = self.registry.now()?;
+        if !registered.validating.is_empty() {
+            let scene = Scene::new(a, &self.kinds.table(), &self.namespaces);
+            if !scene.is_exempt() {
+                let hooks = &registered.validating;
+                self.webhooks
+                    .validate(hooks, &scene, (object, old), warnings)
+                    .await?;
+            }
+        }
+        self.quotas.charge(a, object, before).await
+    }
+
+    /// What built-in plugins refuse.
+    fn judge(
+        &self,
+        a: &Attributes<'_>,
+        object: &Value,
+        old: Option<&Value>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), Status> {
         let create = a.operation == Operation::Create;
         node_restriction::check(&self.store, a, object, old)?;
-        let mut warnings = Vec::new();
         if a.is("", "pods") {
-            warnings = pod_security::check(&self.store, a, object, old)?;
+            warnings.extend(pod_security::check(&self.store, a, object, old)?);
         }
         if create && (a.is("", "pods") || a.is("", "persistentvolumeclaims")) {
             let ranges = self.limit_ranges.of_namespace(a.namespace)?;
@@ -146,8 +214,6 @@ impl Admission {
                 many => return Err(a.forbid(&format!("[{}]", many.join(", ")))),
             }
         }
-        let mut also = self.quotas.charge(a, object, old).await?;
-        also.warnings = warnings;
-        Ok(also)
+        Ok(())
     }
 }

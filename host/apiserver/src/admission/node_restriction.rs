@@ -40,7 +40,7 @@ pub(super) fn check(
         ("", "pods", "status") => pod_status(node, object, old),
         ("", "pods", "eviction") => evicted(store, a, node),
         ("", "nodes", "" | "status") => own_node(a, node, object, old),
-        ("coordination.k8s.io", "leases", _) if meta::name(object) != node => {
+        ("coordination.k8s.io", "leases", _) if a.name != node => {
             Some("can only access node lease with the same name as the requesting node".to_owned())
         }
         _ => None,
@@ -71,7 +71,7 @@ fn pod(a: &Attributes<'_>, node: &str, object: &Value, old: Option<&Value>) -> O
         Operation::Delete if !old.is_some_and(on) => Some(format!(
             "node {node:?} can only delete pods with spec.nodeName set to itself"
         )),
-        Operation::Delete => None,
+        Operation::Delete | Operation::Connect => None,
         Operation::Update => Some(format!(
             "unexpected operation \"UPDATE\", node {node:?} can only create and delete mirror pods"
         )),
@@ -104,6 +104,9 @@ fn own_node(a: &Attributes<'_>, node: &str, object: &Value, old: Option<&Value>)
         return Some(format!(
             "node {node:?} is not allowed to modify node {name:?}"
         ));
+    }
+    if a.operation == Operation::Delete {
+        return None;
     }
     let labels = |o: &Value, key: &str| meta::at(o, &["metadata", "labels", key]).cloned();
     let changed: Vec<String> = [Some(object), old]

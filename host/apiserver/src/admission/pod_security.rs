@@ -97,7 +97,7 @@ pub(super) fn check(
     let relevant = match a.operation {
         Operation::Create => true,
         Operation::Update => old.is_none_or(|old| old["spec"] != pod["spec"]),
-        Operation::Delete => false,
+        Operation::Delete | Operation::Connect => false,
     };
     let Ok(namespace) = lookup::object(store, ("", "namespaces"), "", a.namespace) else {
         return Ok(Vec::new());

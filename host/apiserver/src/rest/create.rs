@@ -83,6 +83,12 @@ pub(crate) async fn create_object(
     if let Some(manager) = how.manager {
         own(kind, &mut object, manager, how.now);
     }
+    if let Some(call) = how.by {
+        admit_namespace(store, kind, &object)?;
+        call.mutate(Operation::Create, &mut object, None).await?;
+        // What no client may set, no webhook may either.
+        wipe(&mut object);
+    }
     fill(&mut object, how.now);
     let mut attempts = NAME_ATTEMPTS;
     let mut meanwhile = MEANWHILE_ATTEMPTS;
@@ -96,9 +102,6 @@ pub(crate) async fn create_object(
         kind.default(&mut object);
         kind.prepare_create(&mut object);
         let namespace = admit_namespace(store, kind, &object)?;
-        if let Some(call) = how.by {
-            call.mutate(Operation::Create, &mut object, None).await?;
-        }
         let mut along = services::plan(store, kind, &mut object, None, how.now)?;
         along.compare.extend(namespace);
         check(kind, &object)?;

@@ -27,7 +27,9 @@ pub(crate) async fn evict(call: Call) -> Answer {
             "name in URL does not match name in Eviction object",
         ));
     }
-    call.admit(Operation::Create, &parsed.value, None).await?;
+    let eviction = &mut parsed.value;
+    call.mutate(Operation::Create, eviction, None).await?;
+    call.admit(Operation::Create, eviction, None).await?;
     let options = parsed.value.get("deleteOptions").cloned();
     let mut options = delete::from_value(&call, &options.unwrap_or_default())?;
     let pod = call.current()?;
@@ -37,7 +39,7 @@ pub(crate) async fn evict(call: Call) -> Answer {
     }
     let (namespace, name) = (&call.route.namespace, &call.route.name);
     let kind = &call.kind;
-    delete::delete_object(&call.store, kind, namespace, name, &options, call.now).await?;
+    delete::delete_object(&call.store, kind, namespace, name, &options, None, call.now).await?;
     Ok(respond::json(201, &status::success(None), call.accepted))
 }
 

@@ -2,6 +2,7 @@
 //! `Status` that refuses it.
 
 pub(crate) mod body;
+mod connect;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod eviction;
@@ -15,7 +16,7 @@ pub(crate) mod token;
 pub(crate) mod update;
 pub(crate) mod watch;
 
-use crate::admission::{self, Admission, Also, Operation};
+use crate::admission::{self, Admission, Also, Operation, Options};
 use crate::authn::Authenticator;
 use crate::authz::{Authorizer, escalation};
 use crate::query::Query;
@@ -23,6 +24,7 @@ use crate::registry;
 use crate::respond::{self, Accepted, Form, Media};
 use crate::route::ResourceRoute;
 use crate::user::User;
+use crate::warnings::Warnings;
 use api::kinds::{KindRef, Subresource};
 use api::print;
 use api::status::Status;
@@ -44,7 +46,7 @@ pub(crate) struct Call {
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) admission: Arc<Admission>,
     /// What to warn of, beside what the body said.
-    pub(crate) warnings: std::sync::Mutex<Vec<String>>,
+    pub(crate) warnings: Warnings,
     pub(crate) kind: KindRef,
     pub(crate) route: ResourceRoute,
     pub(crate) method: Method,
@@ -89,7 +91,7 @@ impl Call {
                 _ => Err(Status::method_not_allowed()),
             },
             Some(Subresource::Token) => match self.route.verb {
-                "create" => token::create(self),
+                "create" => token::create(self).await,
                 _ => Err(Status::method_not_allowed()),
             },
             Some(Subresource::Scale) => scale::answer(self).await,
@@ -120,7 +122,7 @@ impl Call {
         if self.kind.storage().is_empty() {
             return match self.kind.group() {
                 "" => pod::bindings(self).await,
-                _ => review::answer(self),
+                _ => review::answer(self).await,
             };
         }
         match self.route.verb {
@@ -153,14 +155,26 @@ impl Call {
         escalation::check(&self.authorizer, &self.user, of, object, old)
     }
 
-    fn attributes<'a>(&'a self, operation: Operation, name: &'a str) -> admission::Attributes<'a> {
+    fn attributes<'a>(
+        &'a self,
+        operation: Operation,
+        name: &'a str,
+        options: Options<'a>,
+    ) -> admission::Attributes<'a> {
+        // A namespace stands in itself, even before it is made.
+        let is_namespace = self.kind.group().is_empty() && self.kind.plural() == "namespaces";
         admission::Attributes {
             user: &self.user,
             operation,
             kind: &self.kind,
-            namespace: &self.route.namespace,
+            namespace: if is_namespace {
+                name
+            } else {
+                &self.route.namespace
+            },
             name,
             subresource: &self.route.subresource,
+            options,
         }
     }
 
@@ -171,9 +185,42 @@ impl Call {
         object: &mut Value,
         old: Option<&Value>,
     ) -> Result<(), Status> {
-        let name = api::meta::name(object).to_owned();
-        let a = self.attributes(operation, &name);
-        self.admission.mutate(&a, object, old).await
+        if self.route.subresource == "scale" {
+            let mut view = scale::scale_of(&self.kind, object)?;
+            let before = view.clone();
+            let old = old
+                .map(|old| scale::scale_of(&self.kind, old))
+                .transpose()?;
+            self.change(operation, &mut view, old.as_ref()).await?;
+            if view != before {
+                *object = scale::apply(&self.kind, &view, object)?;
+            }
+            return Ok(());
+        }
+        self.change(operation, object, old).await
+    }
+
+    async fn change(
+        &self,
+        operation: Operation,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
+        let name = self.name_of(object).to_owned();
+        let a = self.attributes(operation, &name, Options::Query(&self.query));
+        let mut warnings = Vec::new();
+        let old = old.unwrap_or(&Value::Null);
+        let outcome = self.admission.mutate(&a, object, old, &mut warnings).await;
+        self.warnings.add(warnings);
+        outcome
+    }
+
+    /// What an object is called, or will be.
+    fn name_of<'a>(&'a self, object: &'a Value) -> &'a str {
+        match api::meta::name(object) {
+            "" => &self.route.name,
+            name => name,
+        }
     }
 
     /// What admission says of it; what has to be committed with it.
@@ -184,23 +231,59 @@ impl Call {
         old: Option<&Value>,
     ) -> Result<Also, Status> {
         self.may_grant(object, old)?;
-        let name = match api::meta::name(object) {
-            "" => &self.route.name,
-            name => name,
-        };
-        let a = self.attributes(operation, name);
-        let mut also = self.admission.validate(&a, object, old).await?;
-        let mut warnings = self
-            .warnings
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        for warning in std::mem::take(&mut also.warnings) {
-            if !warnings.contains(&warning) {
-                warnings.push(warning);
-            }
+        if self.route.subresource == "scale" {
+            let view = scale::scale_of(&self.kind, object)?;
+            let old = old
+                .map(|old| scale::scale_of(&self.kind, old))
+                .transpose()?;
+            return self.judge(operation, &view, old.as_ref()).await;
         }
-        drop(warnings);
-        Ok(also)
+        self.judge(operation, object, old).await
+    }
+
+    async fn judge(
+        &self,
+        operation: Operation,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> Result<Also, Status> {
+        let name = self.name_of(object);
+        let a = self.attributes(operation, name, Options::Query(&self.query));
+        let mut warnings = Vec::new();
+        let old = old.unwrap_or(&Value::Null);
+        let outcome = self
+            .admission
+            .validate(&a, object, old, &mut warnings)
+            .await;
+        self.warnings.add(warnings);
+        outcome
+    }
+
+    /// What admission says of something without a result: a deletion of what
+    /// stands, a connection with `object` as its options. It may change only
+    /// the latter.
+    pub(crate) async fn admit_action(
+        &self,
+        operation: Operation,
+        object: &mut Value,
+        standing: &Value,
+        options: Options<'_>,
+    ) -> Result<(), Status> {
+        let a = self.attributes(operation, &self.route.name, options);
+        let mut warnings = Vec::new();
+        let mut outcome = self
+            .admission
+            .mutate(&a, object, standing, &mut warnings)
+            .await;
+        if outcome.is_ok() {
+            let judged = self
+                .admission
+                .validate(&a, object, standing, &mut warnings)
+                .await;
+            outcome = judged.map(drop);
+        }
+        self.warnings.add(warnings);
+        outcome
     }
 
     pub(crate) fn current(&self) -> Result<registry::Stored, Status> {
@@ -224,13 +307,7 @@ impl Call {
                 print::table(&self.kind, vec![object], metadata, include, true, self.now)
             }
         };
-        let mut response = respond::json(code, &shaped, self.accepted);
-        let warnings = self
-            .warnings
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        respond::warn(&mut response, &warnings);
-        response
+        respond::json(code, &shaped, self.accepted)
     }
 }
 

@@ -1,7 +1,8 @@
 //! What only pods have: binding, and the streams to their node.
 
 use super::update::{ATTEMPTS, write};
-use super::{Answer, Call, body, eviction, options};
+use super::{Answer, Call, body, connect, eviction, options};
+use crate::admission::Operation;
 use crate::registry::{self, Along, Stored};
 use crate::{proxy, respond};
 use api::field::Errors;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 pub(crate) async fn answer(mut call: Call, subresource: Subresource) -> Answer {
     match (subresource, call.route.verb) {
-        (Subresource::Binding, "create") => bind(call).await,
+        (Subresource::Binding, "create") => bind_named(call).await,
         (Subresource::Eviction, "create") => eviction::evict(call).await,
         (Subresource::Log, "get") => {
             let pod = call.current()?;
@@ -20,6 +21,7 @@ pub(crate) async fn answer(mut call: Call, subresource: Subresource) -> Answer {
         }
         (Subresource::Exec | Subresource::Attach | Subresource::PortForward, "get" | "create") => {
             let pod = call.current()?;
+            connect::admit(&mut call, subresource).await?;
             let upgrade = call.upgrade.take();
             proxy::stream(&call, subresource, &pod.object, upgrade).await
         }
@@ -34,27 +36,40 @@ pub(crate) async fn bindings(mut call: Call) -> Answer {
     }
     let options = options::read(&call, options::Verb::Create)?;
     let decoded = body::object(&call, &call.kind, options.strictness)?;
+    let binding = admitted(&call, decoded.object).await?;
     let pods = kinds::by_resource("", "v1", "pods").ok_or_else(Status::no_such_path)?;
-    call.route.name = meta::name(&decoded.object).to_owned();
+    call.route.name = meta::name(&binding).to_owned();
     call.kind = pods;
-    bind(call).await
+    bind(call, &binding, options.dry_run).await
 }
 
-async fn bind(call: Call) -> Answer {
+/// `POST …/pods/NAME/binding`.
+async fn bind_named(call: Call) -> Answer {
     let kind = kinds::by_resource("", "v1", "bindings").ok_or_else(Status::no_such_path)?;
     let options = options::read(&call, options::Verb::Create)?;
     let decoded = body::object(&call, &kind, options.strictness)?;
-    let dry_run = options.dry_run;
-    let binding = decoded.object;
+    let binding = admitted(&call, decoded.object).await?;
+    bind(call, &binding, options.dry_run).await
+}
+
+/// A binding as admission leaves it.
+async fn admitted(call: &Call, mut binding: Value) -> Result<Value, Status> {
+    call.mutate(Operation::Create, &mut binding, None).await?;
+    call.admit(Operation::Create, &binding, None).await?;
+    Ok(binding)
+}
+
+async fn bind(call: Call, binding: &Value, dry_run: bool) -> Answer {
+    let kind = kinds::by_resource("", "v1", "bindings").ok_or_else(Status::no_such_path)?;
     let name = call.route.name.clone();
     let mut errors = Errors::default();
-    kind.validate(&binding, &mut errors);
+    kind.validate(binding, &mut errors);
     if !errors.is_empty() {
         return Err(Status::invalid(kind.qualified_kind(), &name, &errors));
     }
     for _ in 0..ATTEMPTS {
         let current = call.current()?;
-        let bound = assign(&call, &current, &binding)?;
+        let bound = assign(&call, &current, binding)?;
         if dry_run
             || write(&call.store, &call.kind, current, bound, Along::default())
                 .await?

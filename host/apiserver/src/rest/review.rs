@@ -3,6 +3,7 @@
 
 use super::options::{self, Verb};
 use super::{Answer, Call, body};
+use crate::admission::Operation;
 use crate::authz::{Attributes, Decision};
 use crate::respond;
 use crate::user::User;
@@ -12,12 +13,14 @@ use api::{field::Errors, field::Path};
 use serde_json::{Value, json};
 
 /// Answers a kind of the groups `authentication.k8s.io`, `authorization.k8s.io`.
-pub(crate) fn answer(call: Call) -> Answer {
+pub(crate) async fn answer(call: Call) -> Answer {
     if call.route.verb != "create" || !call.route.name.is_empty() {
         return Err(Status::method_not_allowed());
     }
     let options = options::read(&call, Verb::Create)?;
     let mut review = body::object(&call, &call.kind, options.strictness)?.object;
+    call.mutate(Operation::Create, &mut review, None).await?;
+    call.admit(Operation::Create, &review, None).await?;
     let status = match call.kind.plural() {
         "tokenreviews" => token(&call, &review)?,
         "selfsubjectreviews" => json!({"userInfo": call.user.info()}),

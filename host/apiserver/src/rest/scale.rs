@@ -34,7 +34,7 @@ pub(crate) async fn answer(call: Call) -> Answer {
 }
 
 /// The scale of any object; a custom kind's definition says where it stands.
-fn scale_of(kind: &KindRef, object: &Value) -> Result<Value, Status> {
+pub(crate) fn scale_of(kind: &KindRef, object: &Value) -> Result<Value, Status> {
     match kind.custom().and_then(|c| c.scale.as_ref()) {
         Some(paths) => paths.of(object).map_err(Status::internal),
         None => Ok(view(object)),
@@ -82,7 +82,7 @@ async fn update(call: Call) -> Answer {
         )));
     }
     let kind = call.kind.clone();
-    write(call, |current| apply(&kind, &scale, current)).await
+    write(call, |current| apply(&kind, &scale, &current.object)).await
 }
 
 async fn patch(call: Call) -> Answer {
@@ -121,7 +121,7 @@ async fn patch(call: Call) -> Answer {
         if meta::resource_version(&scale) == before {
             meta::ensure_metadata(&mut scale).shift_remove("resourceVersion");
         }
-        apply(&kind, &scale, current)
+        apply(&kind, &scale, &current.object)
     })
     .await
 }
@@ -142,8 +142,8 @@ fn refused(error: PatchError) -> Status {
 }
 
 /// The workload as the scale wants it.
-fn apply(kind: &KindRef, scale: &Value, current: &Stored) -> Result<Value, Status> {
-    let name = meta::name(&current.object);
+pub(crate) fn apply(kind: &KindRef, scale: &Value, current: &Value) -> Result<Value, Status> {
+    let name = meta::name(current);
     let replicas = meta::int(scale, &["spec", "replicas"]).unwrap_or(0);
     if replicas < 0 {
         let mut errors = Errors::default();
@@ -151,7 +151,7 @@ fn apply(kind: &KindRef, scale: &Value, current: &Stored) -> Result<Value, Statu
         errors.invalid(&at, replicas, "must be greater than or equal to 0");
         return Err(Status::invalid(KIND, name, &errors));
     }
-    let mut wanted = current.object.clone();
+    let mut wanted = current.clone();
     let metadata = meta::ensure_metadata(&mut wanted);
     match meta::resource_version(scale) {
         "" => {

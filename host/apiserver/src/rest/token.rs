@@ -2,6 +2,7 @@
 //! pod, a secret or a node if it is so asked (KEP-1205).
 
 use super::{Answer, Call, body};
+use crate::admission::Operation;
 use crate::authn::account::{Grant, Named, claims};
 use crate::lookup;
 use crate::respond;
@@ -20,10 +21,14 @@ const DEFAULT_SECONDS: i64 = 3600;
 const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
 
-pub(crate) fn create(call: Call) -> Answer {
+pub(crate) async fn create(call: Call) -> Answer {
     let mut parsed = body::parse(&call, FACTS)?;
     api::decode::conform(&mut parsed.value, FACTS, &mut Vec::new()).map_err(Status::bad_request)?;
-    let wanted = parsed.value;
+    let mut wanted = parsed.value;
+    wanted["kind"] = KIND.name.into();
+    wanted["apiVersion"] = "authentication.k8s.io/v1".into();
+    call.mutate(Operation::Create, &mut wanted, None).await?;
+    call.admit(Operation::Create, &wanted, None).await?;
     let account = call.current()?.object;
     let name = meta::name(&account).to_owned();
     let named = meta::name(&wanted);

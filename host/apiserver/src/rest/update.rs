@@ -127,10 +127,10 @@ pub(crate) async fn guaranteed(
             Err(status) => return Err(status),
         };
         let mut wanted = change(Some(&current))?;
-        check_version(call, &wanted, &current)?;
-        prepare(&call.kind, how.part, &mut wanted, &current.object);
         let old = Some(&current.object);
         call.mutate(Operation::Update, &mut wanted, old).await?;
+        check_version(call, &wanted, &current)?;
+        prepare(&call.kind, how.part, &mut wanted, &current.object);
         let mut along = services::plan(&call.store, &call.kind, &mut wanted, old, call.now)?;
         if how.part != Part::Main && call.kind.has(Subresource::Approval) {
             kinds::stamp_conditions(&mut wanted, &current.object, call.now);

@@ -1,26 +1,10 @@
 //! Versions that a webhook converts: a real one, over TLS, in this process.
 
 use crate::custom::{definition, establish, until};
+use crate::hooks::{Reply, Server};
 use crate::wire::Client;
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use std::convert::Infallible;
-use std::sync::Arc;
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-
-/// Where it listens, and its certificate, in PEM.
-struct Webhook {
-    url: String,
-    ca: String,
-    _runtime: tokio::runtime::Runtime,
-}
 
 /// `v1` has `host: "a:1"`, `v2` has `host: a, port: "1"`. Objects named `bad`
 /// come back with another name.
@@ -42,63 +26,17 @@ fn convert(object: &Value, version: &Value) -> Value {
     out
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let body = request.into_body().collect().await.unwrap().to_bytes();
-    let review: Value = serde_json::from_slice(&body).unwrap();
+fn answer(review: &Value) -> Reply {
     let version = &review["request"]["desiredAPIVersion"];
     let objects = review["request"]["objects"].as_array().unwrap();
     let converted: Vec<Value> = objects.iter().map(|o| convert(o, version)).collect();
-    let answer = json!({
+    Reply::Json(json!({
         "apiVersion": review["apiVersion"], "kind": "ConversionReview",
         "response": {
             "uid": review["request"]["uid"], "result": {"status": "Success"},
             "convertedObjects": converted,
         },
-    });
-    Ok(Response::new(Full::new(Bytes::from(answer.to_string()))))
-}
-
-fn start() -> Webhook {
-    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![own.cert.der().clone()], key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    runtime.spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(tls) = acceptor.accept(stream).await else {
-                    return;
-                };
-                let serving = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(tls), service_fn(answer));
-                let _ = serving.await;
-            });
-        }
-    });
-    Webhook {
-        url: format!("https://127.0.0.1:{port}/convert"),
-        ca: own.cert.pem(),
-        _runtime: runtime,
-    }
-}
-
-fn base64(text: &str) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(text)
+    }))
 }
 
 fn version(name: &str, storage: bool) -> Value {
@@ -122,7 +60,7 @@ fn things(version: &str) -> String {
 
 #[test]
 fn a_webhook_converts_single_objects_and_mixed_lists() {
-    let webhook = start();
+    let webhook = Server::start(|_, review| answer(review));
     let c = Client::start();
     let versions = json!([version("v1", true), version("v2", false)]);
     let mut wanted = definition("example.com", "Thing", &versions);
@@ -130,7 +68,7 @@ fn a_webhook_converts_single_objects_and_mixed_lists() {
         "strategy": "Webhook",
         "webhook": {
             "conversionReviewVersions": ["v1"],
-            "clientConfig": {"url": webhook.url, "caBundle": base64(&webhook.ca)},
+            "clientConfig": webhook.config("/convert"),
         },
     });
     establish(&c, &wanted);

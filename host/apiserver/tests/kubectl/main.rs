@@ -11,6 +11,7 @@ mod custom;
 mod deletion;
 mod fuzz;
 mod groups;
+mod hooks;
 mod lists;
 mod refusals;
 mod session;
@@ -18,6 +19,7 @@ mod sockets;
 mod streams;
 mod tokens;
 mod watches;
+mod webhooks;
 mod wire;
 
 use session::Session;

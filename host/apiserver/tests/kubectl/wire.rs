@@ -65,6 +65,23 @@ impl Client {
         })
     }
 
+    /// Code, warnings and body of a POST.
+    pub(crate) fn warned(&self, path: &str, body: &Value) -> (StatusCode, Vec<String>, Value) {
+        let request = Request::post(path).body(body.to_string().into()).unwrap();
+        self.session.runtime().block_on(async {
+            let response = self.transport.send(request).await.unwrap();
+            let (code, headers) = (response.status(), response.headers().clone());
+            let bytes = response.into_body().collect().await.unwrap().to_bytes();
+            let warnings = headers.get_all("warning").iter();
+            let warnings = warnings.map(|w| w.to_str().unwrap().to_owned());
+            (
+                code,
+                warnings.collect(),
+                serde_json::from_slice(&bytes).unwrap(),
+            )
+        })
+    }
+
     /// Gives up all history before now.
     pub(crate) fn compact(&self) {
         let store = self.session.running().server().store().clone();

@@ -73,7 +73,10 @@ impl Quotas {
         object: &Value,
         old: Option<&Value>,
     ) -> Result<Also, Status> {
-        if a.namespace.is_empty() || !a.subresource.is_empty() || a.operation == Operation::Delete {
+        if a.namespace.is_empty()
+            || !a.subresource.is_empty()
+            || matches!(a.operation, Operation::Delete | Operation::Connect)
+        {
             return Ok(Also::default());
         }
         if self.all.of_namespace(a.namespace)?.is_empty() {

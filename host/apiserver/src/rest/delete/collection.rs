@@ -27,7 +27,11 @@ pub(crate) async fn collection(call: Call) -> Answer {
         Ok(page) => page,
         Err(refused) => return Ok(refused),
     };
-    if !options.dry_run {
+    let judged = call.admission.judges_deletions(&call.user)?;
+    if judged || is_service(&call) {
+        let keys: Vec<Bytes> = page.items.iter().map(|kv| kv.key.clone()).collect();
+        one_by_one(&call, &keys, &options).await?;
+    } else if !options.dry_run {
         remove(&call, &page, &options).await?;
     }
     list::answer(&call, page).await
@@ -91,11 +95,6 @@ impl Batch {
 }
 
 async fn remove(call: &Call, page: &Page, options: &DeleteOptions) -> Result<(), Status> {
-    if (call.kind.group(), call.kind.plural()) == ("", "services") {
-        // What a Service holds is given back with it.
-        let keys: Vec<Bytes> = page.items.iter().map(|kv| kv.key.clone()).collect();
-        return one_by_one(call, &keys, options).await;
-    }
     let mut paths = Paths::default();
     paths.add(&["metadata", "finalizers"]);
     let mut batches = vec![Batch::default()];
@@ -124,6 +123,11 @@ async fn remove(call: &Call, page: &Page, options: &DeleteOptions) -> Result<(),
     join_all(commits).await.into_iter().collect()
 }
 
+/// What a Service holds is given back with it.
+fn is_service(call: &Call) -> bool {
+    (call.kind.group(), call.kind.plural()) == ("", "services")
+}
+
 /// Where one transaction can't take them all, or somebody was faster.
 async fn one_by_one(call: &Call, keys: &[Bytes], options: &DeleteOptions) -> Result<(), Status> {
     let prefix = registry::prefix(&call.kind, "");
@@ -131,7 +135,17 @@ async fn one_by_one(call: &Call, keys: &[Bytes], options: &DeleteOptions) -> Res
         let path = String::from_utf8_lossy(key);
         let path = path.strip_prefix(&prefix).unwrap_or_default();
         let (namespace, name) = path.split_once('/').unwrap_or(("", path));
-        match delete_object(&call.store, &call.kind, namespace, name, options, call.now).await {
+        match delete_object(
+            &call.store,
+            &call.kind,
+            namespace,
+            name,
+            options,
+            Some(call),
+            call.now,
+        )
+        .await
+        {
             Ok(_) => {}
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),

@@ -17,7 +17,7 @@ pub(crate) use options::{DeleteOptions, from_value, options};
 
 use super::update::{ATTEMPTS, is_finished};
 use super::{Answer, Call};
-use crate::admission::Operation;
+use crate::admission::{Operation, Options};
 use crate::registry::{self, Along, Stored, Written};
 use crate::services;
 use api::kinds::{Deletion, KindRef};
@@ -40,17 +40,13 @@ pub(crate) enum Deleted {
 
 pub(crate) async fn delete(call: Call) -> Answer {
     let options = options(&call)?;
-    if call.user.node_name().is_some() {
-        let standing = call.current()?.object;
-        call.admit(Operation::Delete, &standing, Some(&standing))
-            .await?;
-    }
     let outcome = delete_object(
         &call.store,
         &call.kind,
         &call.route.namespace,
         &call.route.name,
         &options,
+        Some(&call),
         call.now,
     )
     .await?;
@@ -90,18 +86,26 @@ fn success(call: &Call, object: &Value) -> Response<Body> {
     crate::respond::json(200, &done, call.accepted)
 }
 
+/// Deletes one object; `by` is the request that admission has to look at.
 pub(crate) async fn delete_object(
     store: &Store,
     kind: &KindRef,
     namespace: &str,
     name: &str,
     options: &DeleteOptions,
+    by: Option<&Call>,
     now: Timestamp,
 ) -> Result<Deleted, Status> {
     protect(kind, name)?;
     for _ in 0..ATTEMPTS {
         let current = registry::get(store, kind, namespace, name)?;
         preconditions(kind, &current, options)?;
+        if let Some(call) = by {
+            let asked = Options::Deletion(options);
+            let standing = &current.object;
+            call.admit_action(Operation::Delete, &mut Value::Null, standing, asked)
+                .await?;
+        }
         let marked = mark(kind, &current.object, options, now);
         let finished = is_finished(kind, &marked);
         if options.dry_run {

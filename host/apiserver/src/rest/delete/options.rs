@@ -30,6 +30,34 @@ pub(crate) struct DeleteOptions {
     pub(crate) dry_run: bool,
 }
 
+impl DeleteOptions {
+    /// Adds its members to an object of the type.
+    pub(crate) fn describe(&self, out: &mut Value) {
+        if let Some(grace) = self.grace {
+            out["gracePeriodSeconds"] = grace.into();
+        }
+        for (key, text) in [
+            ("uid", &self.uid),
+            ("resourceVersion", &self.resource_version),
+        ] {
+            if let Some(text) = text {
+                out["preconditions"][key] = text.as_str().into();
+            }
+        }
+        if let Some(propagation) = self.propagation {
+            out["propagationPolicy"] = match propagation {
+                Propagation::Orphan => "Orphan",
+                Propagation::Background => "Background",
+                Propagation::Foreground => "Foreground",
+            }
+            .into();
+        }
+        if self.dry_run {
+            out["dryRun"] = serde_json::json!(["All"]);
+        }
+    }
+}
+
 /// What a request asks for.
 pub(crate) fn options(call: &Call) -> Result<DeleteOptions, Status> {
     if call.body.is_empty() {

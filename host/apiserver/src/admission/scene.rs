@@ -1,0 +1,109 @@
+//! One request with what decides who is asked about it: its namespace, the
+//! other versions of its resource, its objects in any of them.
+
+use super::attributes::Attributes;
+use super::conditions::{Bound, bind};
+use super::matching::{Criteria, Subject};
+use super::objects::Collection;
+use crate::kinds::Table;
+use crate::registry;
+use api::kinds::KindRef;
+use api::status::{Qualified, Status};
+use serde_json::Value;
+
+pub(super) struct Scene<'a> {
+    pub(super) a: &'a Attributes<'a>,
+    others: Vec<KindRef>,
+    namespaces: &'a Collection,
+}
+
+impl<'a> Scene<'a> {
+    pub(super) fn new(
+        a: &'a Attributes<'a>,
+        table: &Table,
+        namespaces: &'a Collection,
+    ) -> Scene<'a> {
+        let kind = a.kind;
+        let is_other = |k: &&KindRef| {
+            k.storage() == kind.storage()
+                && (k.group(), k.version()) != (kind.group(), kind.version())
+        };
+        let others = match kind.storage() {
+            "" => Vec::new(),
+            _ => table.iter().filter(is_other).cloned().collect(),
+        };
+        Scene {
+            a,
+            others,
+            namespaces,
+        }
+    }
+
+    /// The request's namespace as it stands.
+    pub(super) fn namespace(&self) -> Result<Value, Status> {
+        const NAMESPACES: Qualified<'static> = Qualified {
+            group: "",
+            name: "namespaces",
+        };
+        let name = self.a.namespace;
+        let found = self.namespaces.get(name)?;
+        found
+            .map(|namespace| (*namespace).clone())
+            .ok_or_else(|| Status::not_found(NAMESPACES, name))
+    }
+
+    /// The kind as which `criteria` take the request, if they do.
+    pub(super) fn matched<'b>(
+        &'b self,
+        criteria: &Criteria,
+        (object, old): (&'b Value, &'b Value),
+    ) -> Result<Option<&'b KindRef>, Status> {
+        let subject = Subject {
+            operation: self.a.operation,
+            kind: self.a.kind,
+            subresource: self.a.subresource,
+            namespace: self.a.namespace,
+            name: self.a.name,
+            object,
+            old,
+        };
+        let others: Vec<&KindRef> = self.others.iter().collect();
+        criteria.matched(&subject, &others, || self.namespace())
+    }
+
+    /// An object of the request as one of `kind`.
+    pub(super) fn versioned(&self, object: &Value, kind: &KindRef) -> Result<Value, Status> {
+        self.convert(object, self.a.kind, kind)
+    }
+
+    /// An object of `kind` as one of the request.
+    pub(super) fn back(&self, object: &Value, kind: &KindRef) -> Result<Value, Status> {
+        self.convert(object, kind, self.a.kind)
+    }
+
+    fn convert(&self, object: &Value, from: &KindRef, to: &KindRef) -> Result<Value, Status> {
+        if from == to || object.is_null() || self.a.has_own_type() {
+            return Ok(object.clone());
+        }
+        registry::convert(from, to, object)
+    }
+
+    /// The request as expressions see it that know it as one of `kind`.
+    pub(super) fn bind(&self, (object, old): (&Value, &Value), kind: &KindRef) -> Bound {
+        bind(object, old, &self.a.request(kind))
+    }
+
+    /// What configures admission is never judged by what it configures.
+    pub(super) fn is_exempt(&self) -> bool {
+        const KINDS: &[&str] = &[
+            "mutatingwebhookconfigurations",
+            "validatingwebhookconfigurations",
+            "mutatingadmissionpolicies",
+            "mutatingadmissionpolicybindings",
+            "validatingadmissionpolicies",
+            "validatingadmissionpolicybindings",
+        ];
+        let kind = self.a.kind;
+        kind.group() == "admissionregistration.k8s.io" && KINDS.contains(&kind.plural())
+    }
+}
