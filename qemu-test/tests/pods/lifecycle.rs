@@ -7,7 +7,7 @@ use qemu_test::appliance::{Appliance, POD};
 use qemu_test::images::PAGE;
 use qemu_test::pod::Pod;
 use qemu_test::wait;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn example(name: &str) -> Result<String> {
     let path = format!("{}/../examples/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
@@ -90,6 +90,19 @@ pub(crate) fn containers_share_the_network(appliance: &mut Appliance) -> Result<
         .run(&["get", "pod", "two", "--no-headers"])?;
     ensure!(ready.contains("2/2"), "not 2/2: {ready}");
     appliance.delete("two")
+}
+
+/// A limit of CPU is so many virtual processors, each of which runs.
+pub(crate) fn a_pod_has_several_processors(appliance: &mut Appliance) -> Result<()> {
+    let script = "for cpu in $(seq 0 3); do taskset -c $cpu echo on $cpu; done; nproc; \
+        grep -c ^processor /proc/cpuinfo";
+    let resources = json!({ "requests": { "cpu": "100m" }, "limits": { "cpu": "4" } });
+    let pod = Pod::script("wide", script).with("/spec/containers/0/resources", resources);
+    appliance.create(&pod)?;
+    appliance.until_phase("wide", "Succeeded")?;
+    let said = appliance.kubectl.run(&["logs", "wide"])?;
+    ensure!(said == "on 0\non 1\non 2\non 3\n4\n4\n", "{said:?}");
+    appliance.delete("wide")
 }
 
 /// All of them at once: each has a machine of its own.

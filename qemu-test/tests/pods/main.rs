@@ -32,6 +32,10 @@ const SCENARIOS: &[Scenario] = &[
         "containers_share_the_network",
         lifecycle::containers_share_the_network,
     ),
+    (
+        "a_pod_has_several_processors",
+        lifecycle::a_pod_has_several_processors,
+    ),
     ("restart_policies", lifecycle::restart_policies),
     (
         "back_off_and_previous_logs",
