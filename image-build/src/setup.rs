@@ -5,6 +5,7 @@
 //! with the system emulator unless apt may choose.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -85,8 +86,37 @@ pub fn setup() -> Result<()> {
         ));
     }
     let mut arguments = vec!["-q", "-y", "--no-install-recommends", "install"];
-    arguments.extend(missing);
-    apt(&arguments)
+    arguments.extend(&missing);
+    let installed = without_starting(|| apt(&arguments));
+    for (_, unit) in SERVERS.iter().filter(|(name, _)| missing.contains(name)) {
+        if Path::new("/run/systemd/system").exists() {
+            as_root("systemctl", &["--quiet", "disable", unit])?;
+        }
+    }
+    installed
+}
+
+/// Packages that would start a server now and at each boot, and its unit; the
+/// build and the tests want the program alone.
+const SERVERS: &[(&str, &str)] = &[
+    ("docker-registry", "docker-registry"),
+    ("etcd-server", "etcd"),
+    ("nginx-light", "nginx"),
+];
+
+/// What maintainer scripts ask before they start something (invoke-rc.d(8)).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Installs with a policy that forbids to start servers, unless there is one.
+fn without_starting(install: impl FnOnce() -> Result<()>) -> Result<()> {
+    if Path::new(POLICY).exists() {
+        return install();
+    }
+    let forbid = format!("printf '#!/bin/sh\\nexit 101\\n' >{POLICY} && chmod 755 {POLICY}");
+    as_root("sh", &["-c", &forbid])?;
+    let installed = install();
+    as_root("rm", &[POLICY])?;
+    installed
 }
 
 /// The package whose dependency is the newest signed 6.12 kernel.
@@ -99,13 +129,18 @@ pub fn kernel_package(release: u32) -> &'static str {
 }
 
 fn apt(arguments: &[&str]) -> Result<()> {
+    let mut all = vec!["DEBIAN_FRONTEND=noninteractive", "apt-get"];
+    all.extend(arguments);
+    as_root("env", &all)
+}
+
+fn as_root(program: &str, arguments: &[&str]) -> Result<()> {
     let root = command::text(&mut command("id", ["-u"]))?.trim() == "0";
-    let mut apt = if root {
-        Command::new("apt-get")
-    } else {
-        command("sudo", ["DEBIAN_FRONTEND=noninteractive", "apt-get"])
-    };
-    command::run(apt.env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
+    let mut command = Command::new(if root { program } else { "sudo" });
+    if !root {
+        command.arg(program);
+    }
+    command::run(command.args(arguments))
 }
 
 fn on_path(program: &str) -> bool {

@@ -23,9 +23,9 @@ use crate::registry::Registry;
 use crate::wait::{self, Seen};
 
 /// Kernel entry to API under TCG, on a machine that does other things, too.
-pub const BOOT: Duration = Duration::from_secs(120);
+pub const BOOT: Duration = Duration::from_secs(180);
 /// From created to running or ended, image pull included.
-pub const POD: Duration = Duration::from_secs(90);
+pub const POD: Duration = Duration::from_secs(150);
 pub const NODE: &str = "lab";
 /// DATA of a machine that nothing is to run out on.
 pub const DATA: u64 = 16 << 30;

@@ -15,7 +15,7 @@ const FILLER: &str = "/var/lib/atoll/data/filler";
 const ROOM: u64 = DATA / 10 + (4 << 20);
 const LITTLE: u64 = 1 << 20;
 /// The node looks at itself every ten seconds; a back-off may have to end.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(150);
 
 fn until_pressure(appliance: &Appliance, wanted: &str) -> Result<()> {
     let what = format!("DiskPressure {wanted}");
