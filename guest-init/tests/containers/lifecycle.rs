@@ -171,8 +171,11 @@ fn a_second_stop_brings_the_deadline_nearer() {
 fn the_hook_runs_before_the_signal() {
     let Some(guest) = Guest::start() else { return };
     let mut control = guest.ready();
-    let script = "trap 'cat /tmp/hook; exit 0' TERM; while true; do sleep 0.05; done";
-    let hook = ["sh", "-c", "echo hook ran > /tmp/hook"];
+    // A signal before the trap would be lost: it is the init of its namespace.
+    let script = "trap 'cat /tmp/hook; exit 0' TERM; touch /tmp/traps; \
+        while true; do sleep 0.05; done";
+    let hook = "until [ -e /tmp/traps ]; do sleep 0.05; done; echo hook ran > /tmp/hook";
+    let hook = ["sh", "-c", hook];
     let main = Container {
         pre_stop: Some(Hook {
             args: hook.map(str::to_owned).to_vec(),
