@@ -6,7 +6,7 @@
 use crate::negotiate::Media;
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 const MOST: usize = 2048;
 const MOST_BYTES: usize = 4 << 20;
@@ -17,7 +17,7 @@ pub(crate) struct FrameKey {
     pub(crate) revision: u64,
     pub(crate) key: Bytes,
     /// The view of the object: its resource's group, version and name.
-    pub(crate) resource: String,
+    pub(crate) resource: Arc<str>,
     pub(crate) media: Media,
     /// ADDED, MODIFIED, DELETED.
     pub(crate) event: &'static str,
@@ -75,7 +75,7 @@ mod tests {
         let key = FrameKey {
             revision,
             key: Bytes::from_static(b"/registry/core/pods/a"),
-            resource: "v1/pods".to_owned(),
+            resource: "v1/pods".into(),
             media: Media::Json,
             event: "ADDED",
         };

@@ -7,9 +7,13 @@
 
 use api::kinds::KindRef;
 use api::meta;
+use api::pick::{Paths, pick};
 use api::status::Status;
 use bytes::Bytes;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::io::Write as _;
 use store::{Compare, KeyValue, Op, Outcome, Range, Revision, Store, StoreError, Txn};
 
 const HEAD: &[u8] = b"{\"metadata\":{";
@@ -23,6 +27,32 @@ pub(crate) struct Stored {
     pub(crate) bytes: Bytes,
 }
 
+/// An object after a write, and what of it stands in the store; `None`: nothing.
+#[derive(Debug)]
+pub(crate) struct After {
+    pub(crate) object: Value,
+    pub(crate) stored: Option<(Bytes, Revision)>,
+}
+
+impl After {
+    /// What was written is `bytes`.
+    pub(crate) fn written(mut object: Value, bytes: Bytes, revision: Revision) -> After {
+        set_revision(&mut object, revision);
+        After {
+            object,
+            stored: Some((bytes, revision)),
+        }
+    }
+
+    /// Nothing was written, or it is gone.
+    pub(crate) fn unstored(object: Value) -> After {
+        After {
+            object,
+            stored: None,
+        }
+    }
+}
+
 pub(crate) fn prefix(kind: &KindRef, namespace: &str) -> String {
     match namespace {
         "" => format!("/registry/{}/", kind.storage()),
@@ -32,34 +62,60 @@ pub(crate) fn prefix(kind: &KindRef, namespace: &str) -> String {
 }
 
 pub(crate) fn key(kind: &KindRef, namespace: &str, name: &str) -> Bytes {
-    Bytes::from(prefix(kind, namespace) + name)
+    // The store keeps it: without room to grow.
+    let key = prefix(kind, namespace) + name;
+    key.into_bytes().into_boxed_slice().into()
 }
 
 /// The stored form of an object.
 pub(crate) fn encode(kind: &KindRef, object: &Value) -> Result<Bytes, Status> {
-    let mut stored = object.clone();
-    kind.to_stored(&mut stored);
-    if let Some(custom) = kind.custom() {
-        stored = custom
-            .to_storage(stored)
-            .map_err(|e| conversion_failed(kind, &e))?;
-    }
-    let mut ordered = Map::new();
-    let mut metadata = stored.get("metadata").cloned().unwrap_or_default();
-    if let Some(map) = metadata.as_object_mut() {
-        map.shift_remove("resourceVersion");
-    }
-    ordered.insert("metadata".to_owned(), metadata);
-    for (key, value) in stored.as_object().into_iter().flatten() {
-        if key != "metadata" {
-            ordered.insert(key.clone(), value.clone());
+    let object = match kind.custom() {
+        Some(custom) => {
+            let stored = custom.to_storage(object.clone());
+            Cow::Owned(stored.map_err(|e| conversion_failed(kind, &e))?)
         }
-    }
-    let bytes = serde_json::to_vec(&ordered).map_err(Status::internal)?;
+        None if kind.is_view() => {
+            let mut stored = object.clone();
+            kind.to_stored(&mut stored);
+            Cow::Owned(stored)
+        }
+        None => Cow::Borrowed(object),
+    };
+    let bytes = serde_json::to_vec(&MetadataFirst(&object)).map_err(Status::internal)?;
     if !bytes.starts_with(HEAD) {
         return Err(Status::internal("an object without metadata"));
     }
-    Ok(bytes.into())
+    // The store keeps it: without room to grow.
+    Ok(bytes.into_boxed_slice().into())
+}
+
+/// Writes an object's metadata before all else, without resourceVersion.
+struct MetadataFirst<'a>(&'a Value);
+
+impl Serialize for MetadataFirst<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        match self.0.get("metadata") {
+            Some(Value::Object(metadata)) => {
+                map.serialize_entry("metadata", &Unversioned(metadata))?
+            }
+            other => map.serialize_entry("metadata", &other)?,
+        }
+        for (key, value) in self.0.as_object().into_iter().flatten() {
+            if key != "metadata" {
+                map.serialize_entry(key, value)?;
+            }
+        }
+        map.end()
+    }
+}
+
+struct Unversioned<'a>(&'a Map<String, Value>);
+
+impl Serialize for Unversioned<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0.iter().filter(|(key, _)| *key != "resourceVersion"))
+    }
 }
 
 /// Whether the stored form is what the kind serves.
@@ -80,7 +136,8 @@ pub(crate) fn is_direct(kind: &KindRef) -> bool {
 pub(crate) fn splice(out: &mut Vec<u8>, bytes: &[u8], revision: Revision) {
     let rest = bytes.strip_prefix(HEAD).unwrap_or(b"}}");
     out.extend_from_slice(HEAD);
-    out.extend_from_slice(format!("\"resourceVersion\":\"{revision}\"").as_bytes());
+    // Writing into memory can't fail.
+    let _ = write!(out, "\"resourceVersion\":\"{revision}\"");
     if rest.first() != Some(&b'}') {
         out.push(b',');
     }
@@ -160,6 +217,19 @@ pub(crate) fn too_large(requested: u64, newest: u64) -> Status {
     status
 }
 
+/// One object as the store has it.
+pub(crate) fn raw(
+    store: &Store,
+    kind: &KindRef,
+    namespace: &str,
+    name: &str,
+) -> Result<KeyValue, Status> {
+    let range = Range::key(key(kind, namespace, name));
+    let found = store.range(&range).map_err(store_status)?;
+    let kv = found.items.into_iter().next();
+    kv.ok_or_else(|| Status::not_found(kind.resource(), name))
+}
+
 /// Reads one object.
 pub(crate) fn get(
     store: &Store,
@@ -167,12 +237,20 @@ pub(crate) fn get(
     namespace: &str,
     name: &str,
 ) -> Result<Stored, Status> {
-    let range = Range::key(key(kind, namespace, name));
-    let found = store.range(&range).map_err(store_status)?;
-    match found.items.into_iter().next() {
-        Some(kv) => stored(kind, kv),
-        None => Err(Status::not_found(kind.resource(), name)),
-    }
+    stored(kind, raw(store, kind, namespace, name)?)
+}
+
+/// The members `paths` of an object, as they are stored.
+pub(crate) fn part(
+    store: &Store,
+    kind: &KindRef,
+    (namespace, name): (&str, &str),
+    paths: &Paths,
+) -> Result<(Value, Revision), Status> {
+    let kv = raw(store, kind, namespace, name)?;
+    let part = pick(&kv.value, paths);
+    let part = part.ok_or_else(|| Status::internal("an object that can't be decoded"))?;
+    Ok((part, kv.mod_revision))
 }
 
 /// What became of a write.

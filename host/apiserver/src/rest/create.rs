@@ -3,15 +3,17 @@
 use super::options::{self, Verb};
 use super::{Answer, Call, body};
 use crate::admission::{Also, Operation};
-use crate::registry::{self, Along, Written};
+use crate::registry::{self, After, Along, Written};
 use crate::{respond, services};
 use api::field::Errors;
 use api::kinds::{self, KindRef, Subresource};
 use api::managed::{Endpoint, Writer};
 use api::meta;
+use api::pick::Paths;
 use api::status::{Qualified, Status};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::sync::LazyLock;
 use store::{Compare, Revision, Store};
 
 /// Generated names that may collide before the client hears of it.
@@ -36,7 +38,7 @@ pub(crate) async fn create(call: Call) -> Answer {
         by: Some(&call),
     };
     let created = create_object(&call.store, &call.kind, object, &how).await?;
-    let mut response = call.object(201, created);
+    let mut response = call.after(201, created);
     respond::warn(&mut response, &warnings);
     Ok(response)
 }
@@ -70,7 +72,7 @@ pub(crate) async fn create_object(
     kind: &KindRef,
     mut object: Value,
     how: &Creation<'_>,
-) -> Result<Value, Status> {
+) -> Result<After, Status> {
     let generate = meta::text(&object, &["metadata", "generateName"]).to_owned();
     let generated = meta::name(&object).is_empty() && !generate.is_empty();
     if !matches!(meta::resource_version(&object), "" | "0") {
@@ -111,8 +113,8 @@ pub(crate) async fn create_object(
         };
         also.join(&mut along);
         let name = meta::name(&object).to_owned();
-        match commit(store, kind, &mut object, along, how).await? {
-            Made::Done => return Ok(object),
+        match commit(store, kind, object, along, how).await? {
+            Made::Done(after) => return Ok(after),
             Made::Taken => {
                 attempts -= 1;
                 if !generated || attempts == 0 {
@@ -132,7 +134,7 @@ pub(crate) async fn create_object(
 
 /// What became of one try.
 enum Made {
-    Done,
+    Done(After),
     /// The name is taken.
     Taken,
     /// What the write relies on changed.
@@ -142,32 +144,29 @@ enum Made {
 async fn commit(
     store: &Store,
     kind: &KindRef,
-    object: &mut Value,
+    mut object: Value,
     along: Along,
     how: &Creation<'_>,
 ) -> Result<Made, Status> {
-    let (in_namespace, name) = (meta::namespace(object), meta::name(object));
+    let (in_namespace, name) = (meta::namespace(&object), meta::name(&object));
     if how.dry_run {
         let found = registry::get(store, kind, in_namespace, name);
         return Ok(match found {
             Ok(_) => Made::Taken,
-            Err(_) => Made::Done,
+            Err(_) => Made::Done(After::unstored(object)),
         });
     }
     let key = registry::key(kind, in_namespace, name);
-    let value = registry::encode(kind, object)?;
-    let mut written = registry::create(store, key.clone(), value, along.clone()).await;
+    let mut value = registry::encode(kind, &object)?;
+    let mut written = registry::create(store, key.clone(), value.clone(), along.clone()).await;
     if written.as_ref().is_err_and(|e| e.code == 413) {
         // Ownership can be what makes an object too large: better none.
-        meta::ensure_metadata(object).shift_remove("managedFields");
-        let value = registry::encode(kind, object)?;
-        written = registry::create(store, key, value, along).await;
+        meta::ensure_metadata(&mut object).shift_remove("managedFields");
+        value = registry::encode(kind, &object)?;
+        written = registry::create(store, key, value.clone(), along).await;
     }
     Ok(match written? {
-        Written::At(revision) => {
-            registry::set_revision(object, revision);
-            Made::Done
-        }
+        Written::At(revision) => Made::Done(After::written(object, value, revision)),
         Written::Lost(current) if matches!(current.first(), Some(Some(_))) => Made::Taken,
         Written::Lost(_) => Made::Foiled,
     })
@@ -252,11 +251,16 @@ fn admit_namespace(
         return Ok(None);
     }
     let namespace = meta::namespace(object);
-    let Some(namespaces) = kinds::by_resource("", "v1", "namespaces") else {
+    static NAMESPACES: LazyLock<Option<(KindRef, Paths)>> = LazyLock::new(|| {
+        let mut paths = Paths::default();
+        paths.add(&["status", "phase"]);
+        Some((kinds::by_resource("", "v1", "namespaces")?, paths))
+    });
+    let Some((namespaces, paths)) = &*NAMESPACES else {
         return Ok(None);
     };
-    let found = registry::get(store, &namespaces, "", namespace)?;
-    if meta::text(&found.object, &["status", "phase"]) == "Terminating" {
+    let (found, revision) = registry::part(store, namespaces, ("", namespace), paths)?;
+    if meta::text(&found, &["status", "phase"]) == "Terminating" {
         let name = meta::name(object);
         let mut status = Status::forbidden(
             kind.resource(),
@@ -275,8 +279,8 @@ fn admit_namespace(
         return Err(status);
     }
     Ok(Some(Compare {
-        key: registry::key(&namespaces, "", namespace),
-        mod_revision: found.revision,
+        key: registry::key(namespaces, "", namespace),
+        mod_revision: revision,
     }))
 }
 

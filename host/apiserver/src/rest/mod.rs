@@ -35,7 +35,7 @@ use jiff::Timestamp;
 use reconcile::Body;
 use serde_json::Value;
 use std::sync::Arc;
-use store::Store;
+use store::{Revision, Store};
 
 /// One request on a resource, authenticated and authorized.
 pub(crate) struct Call {
@@ -295,6 +295,29 @@ impl Call {
         )
     }
 
+    /// Whether the client is served with objects as they are stored.
+    fn takes_stored(&self) -> bool {
+        (self.accepted.form, self.accepted.media) == (Form::Object, Media::Json)
+            && !self.accepted.pretty
+            && registry::is_direct(&self.kind)
+    }
+
+    fn spliced(&self, code: u16, stored: &[u8], revision: Revision) -> Response<Body> {
+        let mut out = Vec::with_capacity(stored.len() + 64);
+        registry::splice(&mut out, stored, revision);
+        out.push(b'\n');
+        respond::json_bytes(code, out, self.accepted)
+    }
+
+    /// An object after a write: what was encoded for the store serves the
+    /// client too, where it can.
+    pub(crate) fn after(&self, code: u16, after: registry::After) -> Response<Body> {
+        match after.stored {
+            Some((bytes, revision)) if self.takes_stored() => self.spliced(code, &bytes, revision),
+            _ => self.object(code, after.object),
+        }
+    }
+
     /// One object in the form that the client wants.
     pub(crate) fn object(&self, code: u16, object: Value) -> Response<Body> {
         let shaped = match self.accepted.form {
@@ -313,13 +336,11 @@ impl Call {
 
 fn get(call: Call) -> Answer {
     list::not_yet_there(&call, call.query.text("resourceVersion"))?;
-    let current = call.current()?;
-    let whole = (call.accepted.form, call.accepted.media) == (Form::Object, Media::Json);
-    if whole && !call.accepted.pretty && registry::is_direct(&call.kind) {
-        let mut out = Vec::with_capacity(current.bytes.len() + 64);
-        registry::splice(&mut out, &current.bytes, current.revision);
-        out.push(b'\n');
-        return Ok(respond::json_bytes(200, out, call.accepted));
+    if call.takes_stored() {
+        let (namespace, name) = (&call.route.namespace, &call.route.name);
+        let kv = registry::raw(&call.store, &call.kind, namespace, name)?;
+        return Ok(call.spliced(200, &kv.value, kv.mod_revision));
     }
+    let current = call.current()?;
     Ok(call.object(200, current.object))
 }

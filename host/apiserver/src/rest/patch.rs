@@ -64,7 +64,7 @@ pub(crate) async fn patch(call: Call, part: Part) -> Answer {
         Ok(patched)
     })
     .await?;
-    let mut response = call.object(200, updated.object);
+    let mut response = call.after(200, updated.after);
     respond::warn(&mut response, &warnings);
     Ok(response)
 }
@@ -181,7 +181,7 @@ async fn apply(call: Call, part: Part) -> Answer {
         Ok(object)
     })
     .await?;
-    let mut response = call.object(applied.code(), applied.object);
+    let mut response = call.after(applied.code(), applied.after);
     respond::warn(&mut response, &warnings);
     Ok(response)
 }

@@ -191,6 +191,6 @@ async fn write(call: Call, mut change: impl FnMut(&Stored) -> Result<Value, Stat
         Ok(wanted)
     })
     .await?;
-    let scale = scale_of(&call.kind, &updated.object)?;
+    let scale = scale_of(&call.kind, &updated.after.object)?;
     Ok(respond::json(200, &scale, call.accepted))
 }

@@ -6,7 +6,7 @@ use super::options::{self, Verb, WriteOptions};
 use super::{Answer, Call, body};
 use crate::admission::Operation;
 use crate::authz::Attributes;
-use crate::registry::{self, Along, Stored, Written};
+use crate::registry::{self, After, Along, Stored, Written};
 use crate::route::Route;
 use crate::{respond, services};
 use api::field::{Errors, Path};
@@ -14,7 +14,7 @@ use api::kinds::{self, Deletion, KindRef, Subresource};
 use api::managed::{Endpoint, Writer};
 use api::meta;
 use api::status::Status;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use store::Store;
 
 /// Which endpoint writes.
@@ -51,7 +51,7 @@ pub(crate) async fn update(call: Call, part: Part) -> Answer {
         Ok(wanted)
     })
     .await?;
-    let mut response = call.object(updated.code(), updated.object);
+    let mut response = call.after(updated.code(), updated.after);
     respond::warn(&mut response, &warnings);
     Ok(response)
 }
@@ -97,7 +97,7 @@ pub(crate) struct Change {
 
 /// What a change came to.
 pub(crate) struct Changed {
-    pub(crate) object: Value,
+    pub(crate) after: After,
     pub(crate) is_new: bool,
 }
 
@@ -141,13 +141,13 @@ pub(crate) async fn guaranteed(
         settle_times(&mut wanted, &current);
         let outcome = if how.dry_run {
             registry::set_revision(&mut wanted, current.revision);
-            Some(wanted)
+            Some(After::unstored(wanted))
         } else {
             write(&call.store, &call.kind, current, wanted, along).await?
         };
-        if let Some(object) = outcome {
+        if let Some(after) = outcome {
             return Ok(Changed {
-                object,
+                after,
                 is_new: false,
             });
         }
@@ -178,9 +178,9 @@ async fn make(call: &Call, how: &Change, mut wanted: Value) -> Result<Changed, S
         now: call.now,
         by: Some(call),
     };
-    let object = create_object(&call.store, &call.kind, wanted, &creation).await?;
+    let after = create_object(&call.store, &call.kind, wanted, &creation).await?;
     Ok(Changed {
-        object,
+        after,
         is_new: true,
     })
 }
@@ -206,35 +206,44 @@ fn check_version(call: &Call, wanted: &Value, current: &Stored) -> Result<(), St
 
 /// A write that changes nothing but times of ownership changes nothing.
 fn settle_times(wanted: &mut Value, current: &Stored) {
-    let owners = |object: &Value| -> Vec<Value> {
-        meta::list(object, &["metadata", "managedFields"]).to_vec()
-    };
-    let (new, old) = (owners(wanted), owners(&current.object));
-    let timeless = |entry: &Value| -> Vec<(String, Value)> {
-        let members = entry.as_object().into_iter().flatten();
-        members
-            .filter(|(key, _)| *key != "time")
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
-    };
-    let equal = new.len() == old.len()
-        && new != old
-        && new
-            .iter()
-            .zip(&old)
-            .all(|(a, b)| timeless(a) == timeless(b));
-    if !equal {
-        return;
+    const OWNERS: &[&str] = &["metadata", "managedFields"];
+    let (new, old) = (
+        meta::list(wanted, OWNERS),
+        meta::list(&current.object, OWNERS),
+    );
+    let same = |(a, b): (&Value, &Value)| same_but(a, b, &["time"]);
+    let only_times = new.len() == old.len() && new != old && new.iter().zip(old).all(same);
+    if only_times && is_same_otherwise(wanted, &current.object) {
+        let old = Value::Array(old.to_vec());
+        meta::ensure_metadata(wanted).insert("managedFields".to_owned(), old);
+        registry::set_revision(wanted, current.revision);
     }
-    let version = meta::resource_version(wanted).to_owned();
-    let metadata = meta::ensure_metadata(wanted);
-    metadata.insert("managedFields".to_owned(), Value::Array(old));
-    registry::set_revision(wanted, current.revision);
-    if *wanted != current.object {
-        let metadata = meta::ensure_metadata(wanted);
-        metadata.insert("managedFields".to_owned(), Value::Array(new));
-        metadata.insert("resourceVersion".to_owned(), version.into());
-    }
+}
+
+/// Whether two objects differ at most in owners and revision.
+fn is_same_otherwise(a: &Value, b: &Value) -> bool {
+    let metadata = |object: &Value| object.get("metadata").is_some_and(Value::is_object);
+    metadata(a)
+        && metadata(b)
+        && same_but(
+            &a["metadata"],
+            &b["metadata"],
+            &["managedFields", "resourceVersion"],
+        )
+        && same_but(a, b, &["metadata"])
+}
+
+/// Whether two values have the same members, those of `names` apart.
+fn same_but(a: &Value, b: &Value, names: &[&str]) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else {
+        return a == b;
+    };
+    let counted = |members: &Map<String, Value>| {
+        let named = names.iter().filter(|name| members.contains_key(**name));
+        members.len() - named.count()
+    };
+    let mut members = a.iter().filter(|(key, _)| !names.contains(&key.as_str()));
+    counted(a) == counted(b) && members.all(|(key, value)| b.get(key) == Some(value))
 }
 
 /// `None` if somebody else was faster.
@@ -244,7 +253,7 @@ pub(crate) async fn write(
     current: Stored,
     mut wanted: Value,
     along: Along,
-) -> Result<Option<Value>, Status> {
+) -> Result<Option<After>, Status> {
     let key = registry::key(
         kind,
         meta::namespace(&current.object),
@@ -256,7 +265,7 @@ pub(crate) async fn write(
             match registry::remove(store, key, current.revision, along).await? {
                 Written::At(revision) => {
                     registry::set_revision(&mut wanted, revision);
-                    Some(wanted)
+                    Some(After::unstored(wanted))
                 }
                 Written::Lost(_) => None,
             },
@@ -264,22 +273,24 @@ pub(crate) async fn write(
     }
     registry::set_revision(&mut wanted, current.revision);
     if wanted == current.object {
-        return Ok(Some(current.object));
+        return Ok(Some(After::written(
+            current.object,
+            current.bytes,
+            current.revision,
+        )));
     }
-    let value = registry::encode(kind, &wanted)?;
+    let mut value = registry::encode(kind, &wanted)?;
+    let from = current.revision;
     let mut written =
-        registry::update(store, key.clone(), value, current.revision, along.clone()).await;
+        registry::update(store, key.clone(), value.clone(), from, along.clone()).await;
     if written.as_ref().is_err_and(|e| e.code == 413) {
         // Ownership can be what makes an object too large: better none.
         meta::ensure_metadata(&mut wanted).shift_remove("managedFields");
-        let value = registry::encode(kind, &wanted)?;
-        written = registry::update(store, key, value, current.revision, along).await;
+        value = registry::encode(kind, &wanted)?;
+        written = registry::update(store, key, value.clone(), from, along).await;
     }
     Ok(match written? {
-        Written::At(revision) => {
-            registry::set_revision(&mut wanted, revision);
-            Some(wanted)
-        }
+        Written::At(revision) => Some(After::written(wanted, value, revision)),
         Written::Lost(_) => None,
     })
 }

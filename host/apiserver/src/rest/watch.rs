@@ -21,6 +21,7 @@ use http::{HeaderValue, Response, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use store::{Event, EventKind, KeyValue, Range, Revision, StoreError, Watch};
 use tokio::time::Instant;
@@ -43,6 +44,8 @@ struct Initial {
 
 struct Stream {
     call: Call,
+    /// Group, version and plural: which view its frames are of.
+    resource: Arc<str>,
     selection: Selection,
     watch: Watch,
     initial: Option<Initial>,
@@ -89,7 +92,9 @@ pub(crate) fn watch(call: Call) -> Answer {
         Err(other) => return Err(store_status(other)),
     };
     let now = Instant::now();
+    let kind = &call.kind;
     Ok(respond_with(Stream {
+        resource: format!("{}/{}/{}", kind.group(), kind.version(), kind.plural()).into(),
         call,
         selection,
         watch,
@@ -303,7 +308,7 @@ impl Stream {
         let key = FrameKey {
             revision: revision.0,
             key: shown.key.clone(),
-            resource: format!("{}/{}/{}", kind.group(), kind.version(), kind.plural()),
+            resource: self.resource.clone(),
             media,
             event: name,
         };

@@ -3,6 +3,7 @@
 //! process.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod answers;
 mod api;
 mod lives;
 mod pods;

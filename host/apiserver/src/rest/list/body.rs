@@ -38,7 +38,8 @@ impl<T, I: Iterator<Item = T>, W: FnMut(&mut Vec<u8>, T)> Iterator for Chunks<I,
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        self.out.reserve(CHUNK / 8);
+        // At once: growing copies what is there again and again.
+        self.out.reserve(CHUNK + CHUNK / 8);
         while self.out.len() < CHUNK {
             match self.items.next() {
                 Some(item) => (self.write)(&mut self.out, item),
