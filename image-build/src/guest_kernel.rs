@@ -18,6 +18,12 @@ use crate::progress::say;
 
 const CONFIG: &str = include_str!("../guest-kernel.config");
 const SOURCE: &str = "linux-source-6.12";
+/// Lines that older updates of the source know by another name; each update
+/// ignores the name that it doesn't know.
+const RENAMED: &[(&str, &str)] = &[(
+    "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE=y",
+    "CONFIG_MHP_DEFAULT_ONLINE_TYPE_ONLINE_AUTO=y",
+)];
 const RECIPE: &str = "guest-kernel 1";
 /// How often a running build says how far it is.
 const REPORT: Duration = Duration::from_secs(10);
@@ -46,7 +52,8 @@ fn make(version: &str, draft: &Path) -> Result<()> {
     command::output(&mut command("tar", ["-xf", &tarball, "-C", directory]))?;
     let source = draft.join(SOURCE);
     let fragment = draft.join("fragment");
-    fs::write(&fragment, CONFIG)?;
+    let old: String = RENAMED.iter().map(|(old, _)| format!("{old}\n")).collect();
+    fs::write(&fragment, format!("{CONFIG}\n{old}"))?;
     command::output(
         kernel_make(&source)
             .env("KCONFIG_ALLCONFIG", &fragment)
@@ -123,8 +130,13 @@ fn refused<'a>(wanted: &'a str, config: &str) -> Vec<&'a str> {
             .iter()
             .any(|line| line.starts_with(&format!("{name}=")))
     };
+    let renamed = |line: &str| {
+        let known = RENAMED.iter().find(|(_, new)| *new == line);
+        known.is_some_and(|(old, _)| lines.contains(old))
+    };
     wanted
         .lines()
+        .filter(|line| !renamed(line))
         .filter(|line| {
             if let Some(name) = off(line) {
                 set(name)
@@ -148,7 +160,8 @@ mod tests {
 
     #[test]
     fn dropped_lines_are_found() {
-        let config = "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"x\"\nCONFIG_DD=y\n";
+        let config = "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"x\"\nCONFIG_DD=y\n\
+             CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE=y\n";
         for (wanted, dropped) in [
             ("CONFIG_A=y", false),
             ("CONFIG_A=n", true),
@@ -158,6 +171,7 @@ mod tests {
             ("CONFIG_C=\"x\"", false),
             ("CONFIG_C=\"y\"", true),
             ("CONFIG_D=n", false),
+            ("CONFIG_MHP_DEFAULT_ONLINE_TYPE_ONLINE_AUTO=y", false),
             ("CONFIG_D=y", true),
             ("# --- a heading", false),
         ] {
