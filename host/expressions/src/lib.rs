@@ -14,6 +14,7 @@
 //! comprehensions apart. Absent: the authorizer.
 
 mod budget;
+mod building;
 mod program;
 mod types;
 mod value;
@@ -23,6 +24,7 @@ pub use program::{CompileError, Program};
 pub use types::Type;
 pub use value::{
     Value, bytes, duration, escape, from_json, is_identifier, list, map, optional, text, timestamp,
+    to_json,
 };
 
 use kube_cel::KubeCelExt;

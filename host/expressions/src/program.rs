@@ -1,11 +1,12 @@
 //! From text to a program that counts what it does.
 
 use crate::budget::{CHECK, TICK};
+use crate::building;
 use crate::isolated;
 use kube_cel::cel::IdedExpr;
 use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr};
 use kube_cel::cel::parser::Parser;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most bytes of an expression.
 const MOST_TEXT: usize = 32 << 10;
@@ -72,11 +73,22 @@ pub struct Program {
     source: IdedExpr,
     counted: IdedExpr,
     variables: BTreeSet<String>,
+    members: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Program {
     /// Compiles an expression over `variables`.
     pub fn compile(text: &str, variables: &[&str]) -> Result<Program, CompileError> {
+        Program::compile_with(text, variables, false)
+    }
+
+    /// Compiles one that may build objects: `Object{…}`, `Object.spec{…}`,
+    /// `JSONPatch{…}`. They come out as maps.
+    pub fn compile_building(text: &str, variables: &[&str]) -> Result<Program, CompileError> {
+        Program::compile_with(text, variables, true)
+    }
+
+    fn compile_with(text: &str, variables: &[&str], builds: bool) -> Result<Program, CompileError> {
         let fail = |why: String| {
             Err(CompileError(format!(
                 "ERROR: <input>:1:1: {why}\n | {text}\n | ^"
@@ -94,6 +106,10 @@ impl Program {
         let parsed = isolated(|| {
             let parsed = Parser::default().enable_optional_syntax(true).parse(text);
             parsed.map_err(|e| e.to_string()).and_then(|expression| {
+                let expression = match builds {
+                    true => building::lowered(expression)?,
+                    false => expression,
+                };
                 let mut walk = Walk::default();
                 walk.node(&expression, 0)?;
                 Ok((counted(expression.clone()), expression, walk))
@@ -123,6 +139,7 @@ impl Program {
             source,
             counted,
             variables: walk.variables,
+            members: walk.members,
         })
     }
 
@@ -133,6 +150,12 @@ impl Program {
 
     pub(crate) fn expression(&self) -> &IdedExpr {
         &self.counted
+    }
+
+    /// The members of a variable that the expression speaks of.
+    pub fn members(&self, variable: &str) -> &BTreeSet<String> {
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        self.members.get(variable).unwrap_or(&NONE)
     }
 
     /// Whether the expression speaks of a variable.
@@ -165,6 +188,7 @@ fn nesting(text: &str) -> usize {
 struct Walk {
     variables: BTreeSet<String>,
     functions: BTreeSet<String>,
+    members: BTreeMap<String, BTreeSet<String>>,
     bound: Vec<String>,
 }
 
@@ -186,7 +210,15 @@ impl Walk {
                 }
                 Ok(())
             }
-            Expr::Select(select) => self.node(&select.operand, depth + 1),
+            Expr::Select(select) => {
+                if let Expr::Ident(name) = &select.operand.expr
+                    && !self.bound.contains(name)
+                {
+                    let members = self.members.entry(name.clone()).or_default();
+                    members.insert(select.field.clone());
+                }
+                self.node(&select.operand, depth + 1)
+            }
             Expr::List(list) => list
                 .elements
                 .iter()

@@ -24,6 +24,37 @@ pub fn from_json(value: &Json) -> Value {
     }
 }
 
+/// A value as JSON has it; the error says what JSON hasn't.
+pub fn to_json(value: &Value) -> Result<Json, String> {
+    use base64::Engine as _;
+    Ok(match value {
+        Value::Null => Json::Null,
+        Value::Bool(b) => (*b).into(),
+        Value::Int(n) => (*n).into(),
+        Value::UInt(n) => (*n).into(),
+        Value::Float(f) => (*f).into(),
+        Value::String(text) => text.as_str().into(),
+        Value::Bytes(bytes) => base64::engine::general_purpose::STANDARD
+            .encode(bytes.as_slice())
+            .into(),
+        Value::List(items) => Json::Array(items.iter().map(to_json).collect::<Result<_, _>>()?),
+        Value::Map(members) => {
+            let mut out: Vec<(String, Json)> = Vec::new();
+            for (key, member) in members.map.iter() {
+                let Key::String(name) = key else {
+                    return Err("a key of a map isn't text".to_owned());
+                };
+                out.push((name.to_string(), to_json(member)?));
+            }
+            // The map has no order of its own.
+            out.sort_by(|a, b| a.0.cmp(&b.0));
+            Json::Object(out.into_iter().collect())
+        }
+        Value::Timestamp(at) => at.to_rfc3339().into(),
+        other => return Err(format!("a {} isn't JSON", other.type_of())),
+    })
+}
+
 pub fn text(text: &str) -> Value {
     Value::String(Arc::new(text.to_owned()))
 }
