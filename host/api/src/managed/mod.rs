@@ -5,6 +5,7 @@
 //! set      trees of fields, FieldsV1   walk   a value's fields, two values' changes
 //! merge    values changed by values and sets
 //! owners   metadata.managedFields      updater  what a write does to the owners
+//! overlay      what mutating policies apply, owned by nobody
 //! endpoint     what the API server calls: built-in and custom kinds, refusals
 //! last_applied what kubectl's client-side apply leaves behind
 //! ```
@@ -18,6 +19,7 @@ mod element;
 mod endpoint;
 mod last_applied;
 mod merge;
+mod overlay;
 mod owners;
 mod schema;
 mod set;
@@ -29,7 +31,8 @@ pub use custom::{CustomNode, OfCustom};
 pub use element::{PathElement, Scalar};
 pub use endpoint::Endpoint;
 pub use merge::{merge, reconciled, remove, validate, with_structs};
-pub use owners::{Manager, Managers, Operation, Owned};
+pub use overlay::overlay;
+pub use owners::{Manager, Managers, Operation, Owned, check};
 pub use schema::{FactsNode, ListType, MapType, Member, ScalarType, SchemaNode};
 pub use set::{Entry, Set, shown};
 pub use updater::{ApplyError, Conflict, Versions, Writer, apply, track};

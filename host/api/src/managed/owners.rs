@@ -98,6 +98,11 @@ fn entry(i: usize, entry: &Value) -> Result<(Manager, Owned), String> {
     Ok((manager, Owned { set, version, time }))
 }
 
+/// Whether the managers of an object can be read.
+pub fn check(object: &Value) -> Result<(), String> {
+    of(object).map(drop)
+}
+
 /// A client resets ownership by an empty list or one empty entry.
 pub(super) fn is_reset(object: &Value) -> bool {
     let list = meta::at(object, &["metadata", "managedFields"]).and_then(Value::as_array);

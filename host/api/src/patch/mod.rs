@@ -47,6 +47,17 @@ pub fn merge(target: &mut Value, patch: Value) {
 
 /// RFC 6902.
 pub fn json_patch(target: &mut Value, patch: Value) -> Result<(), PatchError> {
+    match json_patch_if(target, patch)? {
+        true => Ok(()),
+        false => Err(PatchError::Inapplicable(
+            json_patch::PatchErrorKind::TestFailed.to_string(),
+        )),
+    }
+}
+
+/// The same; false if a test in the patch fails. Then, as after an error, what
+/// became of the target is of no use.
+pub fn json_patch_if(target: &mut Value, patch: Value) -> Result<bool, PatchError> {
     let operations: json_patch::Patch =
         serde_json::from_value(patch).map_err(|e| PatchError::Malformed(e.to_string()))?;
     if operations.0.len() > MAX_OPERATIONS {
@@ -63,10 +74,15 @@ pub fn json_patch(target: &mut Value, patch: Value) -> Result<(), PatchError> {
                 .checked_sub(copied)
                 .ok_or_else(|| PatchError::Inapplicable("the patch copies too much".to_owned()))?;
         }
-        json_patch::patch(target, std::slice::from_ref(&operation))
-            .map_err(|e| PatchError::Inapplicable(e.to_string()))?;
+        match json_patch::patch(target, std::slice::from_ref(&operation)) {
+            Ok(()) => {}
+            Err(e) if matches!(e.kind, json_patch::PatchErrorKind::TestFailed) => {
+                return Ok(false);
+            }
+            Err(e) => return Err(PatchError::Inapplicable(e.to_string())),
+        }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn count(value: &Value) -> usize {

@@ -36,6 +36,8 @@ impl Result {
 pub(super) struct Scope {
     /// Whether there are parameters.
     pub(super) params: bool,
+    /// Whether expressions build objects.
+    pub(super) builds: bool,
     /// Composed variables, as far as they are declared yet.
     pub(super) variables: Option<BTreeMap<String, Type>>,
 }
@@ -57,7 +59,11 @@ impl Scope {
         let mut names = REQUEST.to_vec();
         names.extend(self.params.then_some("params"));
         names.extend(self.variables.as_ref().map(|_| "variables"));
-        let compiled = Program::compile(text, &names).and_then(|program| {
+        let compile = match self.builds {
+            true => Program::compile_building,
+            false => Program::compile,
+        };
+        let compiled = compile(text, &names).and_then(|program| {
             let composed = self.variables.clone().unwrap_or_default();
             let types = [("variables", Type::Object(Arc::new(composed)))];
             program.check(&types)

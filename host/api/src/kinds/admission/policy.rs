@@ -51,8 +51,9 @@ pub(in crate::kinds) static MUTATING_POLICY: Kind = Kind {
     cells: |object, now| cells(object, "mutations", now),
     validate: |object, errors| {
         validate(object, errors);
-        validate_variables(object, errors);
-        validate_mutations(object, errors);
+        let mut scope = validate_variables(object, errors);
+        scope.builds = true;
+        validate_mutations(object, &scope, errors);
     },
     prepare_create: strategy::first_generation,
     prepare_update: strategy::update_spec,
@@ -115,7 +116,7 @@ fn validate(object: &Value, errors: &mut Errors) {
     }
     let scope = Scope {
         params: spec.get("paramKind").is_some(),
-        variables: None,
+        ..Scope::default()
     };
     rule::validate_conditions(spec, &scope, &path, errors);
 }
@@ -126,6 +127,7 @@ fn validate_variables(object: &Value, errors: &mut Errors) -> Scope {
     let mut scope = Scope {
         params: spec.get("paramKind").is_some(),
         variables: Some(BTreeMap::new()),
+        ..Scope::default()
     };
     for (i, variable) in meta::list(spec, &["variables"]).iter().enumerate() {
         let at = path.child("variables").index(i);
@@ -281,7 +283,7 @@ fn validate_validation(of: &Value, scope: &Scope, path: &Path, errors: &mut Erro
     }
 }
 
-fn validate_mutations(object: &Value, errors: &mut Errors) {
+fn validate_mutations(object: &Value, scope: &Scope, errors: &mut Errors) {
     const PATCHES: &[&str] = &["ApplyConfiguration", "JSONPatch"];
     let (spec, path) = (&object["spec"], Path::new("spec"));
     let mutations = meta::list(spec, &["mutations"]);
@@ -306,7 +308,10 @@ fn validate_mutations(object: &Value, errors: &mut Errors) {
             }
         };
         match held(mine, mine) {
-            (true, _) => require_expression(&of[mine], "expression", &at.child(mine), errors),
+            (true, _) => {
+                let (of, at) = (&of[mine], at.child(mine));
+                check(of, "expression", Result::Anything, scope, &at, errors);
+            }
             (false, name) => {
                 let why = format!("must be specified when patchType is {patch}");
                 errors.required(&at.child(&name), why);
