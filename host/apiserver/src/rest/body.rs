@@ -4,6 +4,7 @@ use super::Call;
 use super::options::Strictness;
 use api::decode::{self, Parsed};
 use api::kinds::KindRef;
+use api::managed;
 use api::meta;
 use api::protobuf;
 use api::status::Status;
@@ -140,8 +141,22 @@ pub(crate) fn stamp(object: &mut Value, kind: &KindRef) {
     meta::ensure_metadata(object);
 }
 
+/// The managers of fields from before admission, where it left none that can
+/// be read; says so.
+pub(crate) fn keep_owners(object: &mut Value, before: Option<Value>) -> Option<String> {
+    let why = managed::check(object).err()?;
+    let metadata = meta::ensure_metadata(object);
+    match before {
+        Some(before) => drop(metadata.insert("managedFields".to_owned(), before)),
+        None => drop(metadata.shift_remove("managedFields")),
+    }
+    Some(format!(
+        ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: {why}"
+    ))
+}
+
 /// Owners that stand twice are left out; says so.
-pub(crate) fn dedup_owners(object: &mut Value) -> Option<String> {
+pub(crate) fn dedup_owners(object: &mut Value, admitted: bool) -> Option<String> {
     let list = object
         .pointer_mut("/metadata/ownerReferences")
         .and_then(Value::as_array_mut)?;
@@ -157,7 +172,8 @@ pub(crate) fn dedup_owners(object: &mut Value) -> Option<String> {
     *list = kept;
     (!twice.is_empty()).then(|| {
         format!(
-            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            ".metadata.ownerReferences contains duplicate entries{}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            if admitted { " after mutating admission happens" } else { "" },
             twice.join(", ")
         )
     })

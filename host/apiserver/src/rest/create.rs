@@ -27,7 +27,7 @@ pub(crate) async fn create(call: Call) -> Answer {
     let decoded = body::object(&call, &call.kind, options.strictness)?;
     let (mut object, mut warnings) = (decoded.object, decoded.warnings);
     body::settle_namespace(&mut object, &call.kind, &call.route.namespace)?;
-    warnings.extend(body::dedup_owners(&mut object));
+    warnings.extend(body::dedup_owners(&mut object, false));
     if call.kind.has(Subresource::Approval) {
         kinds::stamp_requester(&mut object, &call.user.name, &call.user.groups);
     }

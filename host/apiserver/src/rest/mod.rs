@@ -210,7 +210,12 @@ impl Call {
         let a = self.attributes(operation, &name, Options::Query(&self.query));
         let mut warnings = Vec::new();
         let old = old.unwrap_or(&Value::Null);
+        let owners = api::meta::at(object, &["metadata", "managedFields"]).cloned();
         let outcome = self.admission.mutate(&a, object, old, &mut warnings).await;
+        if outcome.is_ok() && object.get("metadata").is_some() {
+            warnings.extend(body::keep_owners(object, owners));
+            warnings.extend(body::dedup_owners(object, true));
+        }
         self.warnings.add(warnings);
         outcome
     }

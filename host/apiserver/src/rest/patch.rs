@@ -59,7 +59,7 @@ pub(crate) async fn patch(call: Call, part: Part) -> Answer {
         let current = current.ok_or_else(Status::no_such_path)?;
         let (mut patched, faults) = patched(&call, &options, style, &parsed, current)?;
         warnings = faults;
-        warnings.extend(body::dedup_owners(&mut patched));
+        warnings.extend(body::dedup_owners(&mut patched, false));
         own(&call, &options, Some(&current.object), &mut patched);
         Ok(patched)
     })
@@ -177,7 +177,7 @@ async fn apply(call: Call, part: Part) -> Answer {
         body::check_name(&object, &call.route.name)?;
         body::stamp(&mut object, &call.kind);
         call.kind.default(&mut object);
-        warnings = body::dedup_owners(&mut object).into_iter().collect();
+        warnings = body::dedup_owners(&mut object, false).into_iter().collect();
         Ok(object)
     })
     .await?;

@@ -37,7 +37,7 @@ pub(crate) async fn update(call: Call, part: Part) -> Answer {
     let (mut wanted, mut warnings) = (decoded.object, decoded.warnings);
     body::settle_namespace(&mut wanted, &call.kind, &call.route.namespace)?;
     body::check_name(&wanted, &call.route.name)?;
-    warnings.extend(body::dedup_owners(&mut wanted));
+    warnings.extend(body::dedup_owners(&mut wanted, false));
     call.kind.default(&mut wanted);
     let how = Change {
         part,
