@@ -81,6 +81,12 @@ impl Attributes<'_> {
         }
     }
 
+    /// The full name of that type.
+    pub(super) fn own_type_name(&self) -> Option<&'static str> {
+        let gvk = own_type(self.kind, self.subresource)?;
+        facts::of_gvk(gvk).map(|facts| facts.name)
+    }
+
     /// Whether its objects have a type of their own, whatever version the
     /// resource is in.
     pub(super) fn has_own_type(&self) -> bool {

@@ -15,6 +15,8 @@ const TIME: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Expression {
     pub(super) text: String,
+    /// Whether it may build objects.
+    builds: bool,
     names: &'static [&'static str],
     program: OnceLock<Result<Program, String>>,
 }
@@ -50,14 +52,27 @@ impl Expression {
     /// Over the variables `names`.
     pub(super) fn new(text: &str, names: &'static [&'static str]) -> Expression {
         Expression {
-            text: text.trim().to_owned(),
+            text: text.to_owned(),
+            builds: false,
             names,
             program: OnceLock::new(),
         }
     }
 
+    /// One that may build objects, as mutations do.
+    pub(super) fn building(mut self) -> Expression {
+        self.builds = true;
+        self
+    }
+
     pub(super) fn program(&self) -> Result<&Program, Fault> {
-        let compile = || Program::compile(&self.text, self.names).map_err(|e| e.to_string());
+        let compile = || {
+            let compiled = match self.builds {
+                true => Program::compile_building(&self.text, self.names),
+                false => Program::compile(&self.text, self.names),
+            };
+            compiled.map_err(|e| e.to_string())
+        };
         let compiled = self.program.get_or_init(compile).as_ref();
         compiled.map_err(|why| Fault::Expression(format!("compilation error: {why}")))
     }
@@ -68,15 +83,28 @@ impl Expression {
         bound: &[(&'static str, Cel)],
         budget: &mut Budget,
     ) -> Result<Cel, Fault> {
-        let failed = |why: &dyn std::fmt::Display| {
-            let text = &self.text;
-            Fault::Expression(format!("expression '{text}' resulted in error: {why}"))
-        };
+        self.attempt(bound, budget).map_err(|fault| match fault {
+            Fault::Expression(why) if self.program().is_ok() => {
+                let text = &self.text;
+                Fault::Expression(format!("expression '{text}' resulted in error: {why}"))
+            }
+            other => other,
+        })
+    }
+
+    /// The same, with the bare reason of a failure.
+    pub(super) fn attempt(
+        &self,
+        bound: &[(&'static str, Cel)],
+        budget: &mut Budget,
+    ) -> Result<Cel, Fault> {
         let outcome = self.program()?.evaluate(bound, budget);
         outcome.map_err(|e| match e {
             EvalError::Spent(Spent::Budget) => Fault::Budget("validation failed due to running out of cost budget, no further validation rules will be run".to_owned()),
-            EvalError::Spent(_) => failed(&"operation cancelled: actual cost limit exceeded"),
-            EvalError::Failed(why) => failed(&why),
+            EvalError::Spent(_) => {
+                Fault::Expression("operation cancelled: actual cost limit exceeded".to_owned())
+            }
+            EvalError::Failed(why) => Fault::Expression(why),
         })
     }
 }

@@ -127,6 +127,18 @@ impl Criteria {
         }
     }
 
+    /// Of a policy's or a binding's `MatchResources`; what isn't there takes
+    /// everything.
+    pub(super) fn of_policy(of: &Value) -> Criteria {
+        let rules = Rule::parse_all(of, "resourceRules");
+        Criteria {
+            all: rules.is_empty(),
+            rules,
+            excluded: Rule::parse_all(of, "excludeResourceRules"),
+            ..Criteria::selectors(of)
+        }
+    }
+
     fn selectors(of: &Value) -> Criteria {
         Criteria {
             equivalent: meta::text(of, &["matchPolicy"]) != "Exact",

@@ -4,7 +4,7 @@
 //! ```text
 //! decode -> mutate -> default -> validate (kind) -> validate -> commit
 //!             |                                        |   \-> Also: quotas
-//!             built in, webhooks                       built in, webhooks
+//!             built in, policies, webhooks        built in, policies, webhooks
 //! ```
 //! Built-in plugins stand in upstream's order, and before whatever is
 //! registered; quotas come last. What they read, they read from mirrors of the
@@ -18,6 +18,7 @@ mod matching;
 mod node_restriction;
 mod objects;
 mod pod_security;
+mod policies;
 pub(crate) mod quota;
 mod registered;
 mod reinvocation;
@@ -35,6 +36,7 @@ use crate::user::User;
 use crate::webhook::Client;
 use api::status::Status;
 use objects::Collection;
+use policies::Policies;
 use quota::Quotas;
 use registered::Registry;
 use reinvocation::Reinvocation;
@@ -72,6 +74,7 @@ pub(crate) struct Admission {
     namespaces: Collection,
     quotas: Quotas,
     registry: Registry,
+    policies: Policies,
     webhooks: Webhooks,
     mounts_tokens: bool,
 }
@@ -85,6 +88,7 @@ impl Admission {
     ) -> Admission {
         Admission {
             store: store.clone(),
+            policies: Policies::new(store.clone(), kinds.clone()),
             kinds,
             limit_ranges: Collection::new(store, "/registry/core/limitranges/"),
             priorities: Collection::new(store, "/registry/scheduling.k8s.io/priorityclasses/"),
@@ -109,23 +113,29 @@ impl Admission {
     ) -> Result<(), Status> {
         self.change(a, object, old).await?;
         let registered = self.registry.now()?;
-        if registered.mutating.is_empty() {
+        if !registered.mutates() {
             return Ok(());
         }
         let scene = Scene::new(a, &self.kinds.table(), &self.namespaces);
         if scene.is_exempt() {
             return Ok(());
         }
-        let mut rounds = Reinvocation::default();
+        let mut rounds = (Reinvocation::default(), Reinvocation::default());
         for second in [false, true] {
             if second {
                 self.change(a, object, old).await?;
             }
+            let policies = &registered.mutating_policies;
+            let round = (&mut rounds.0, second);
+            let mut changed = self
+                .policies
+                .mutate(policies, &scene, (&mut *object, old), round)?;
             let (hooks, objects) = (&registered.mutating, (&mut *object, old));
             let asked =
                 self.webhooks
-                    .mutate(hooks, &scene, objects, (&mut rounds, second), warnings);
-            if !asked.await? {
+                    .mutate(hooks, &scene, objects, (&mut rounds.1, second), warnings);
+            changed |= asked.await?;
+            if !changed {
                 break;
             }
         }
@@ -177,9 +187,12 @@ impl Admission {
         let before = Some(old).filter(|old| !old.is_null());
         self.judge(a, object, before, warnings)?;
         let registered = self.registry.now()?;
-        if !registered.validating.is_empty() {
+        if registered.validates() {
             let scene = Scene::new(a, &self.kinds.table(), &self.namespaces);
             if !scene.is_exempt() {
+                let policies = &registered.validating_policies;
+                self.policies
+                    .validate(policies, &scene, (object, old), warnings)?;
                 let hooks = &registered.validating;
                 self.webhooks
                     .validate(hooks, &scene, (object, old), warnings)

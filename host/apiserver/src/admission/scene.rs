@@ -52,6 +52,20 @@ impl<'a> Scene<'a> {
             .ok_or_else(|| Status::not_found(NAMESPACES, name))
     }
 
+    /// The namespace as policies see it: null where the request has none.
+    pub(super) fn namespace_object(&self) -> Result<Value, Status> {
+        let kind = self.a.kind;
+        let is_namespace = kind.group().is_empty() && kind.plural() == "namespaces";
+        if self.a.namespace.is_empty() || is_namespace {
+            return Ok(Value::Null);
+        }
+        let mut namespace = self.namespace()?;
+        for key in ["managedFields", "ownerReferences"] {
+            api::meta::ensure_metadata(&mut namespace).shift_remove(key);
+        }
+        Ok(namespace)
+    }
+
     /// The kind as which `criteria` take the request, if they do.
     pub(super) fn matched<'b>(
         &'b self,

@@ -14,6 +14,8 @@ use store::Store;
 const DEFAULT: &str = "default";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// What names of volumes with tokens begin with.
+const VOLUME: &str = "kube-api-access-";
 /// An hour and seven seconds: how clients' requests for an hour are told apart.
 const SECONDS: i64 = 3607;
 
@@ -80,8 +82,17 @@ async fn account(store: &Store, a: &Attributes<'_>, name: &str) -> Result<Value,
 /// Mounts a token, the CA and the namespace in every container that has
 /// nothing there.
 fn mount(pod: &mut Value) {
-    let random = uuid::Uuid::new_v4().simple().to_string();
-    let name = format!("kube-api-access-{}", &random[..5]);
+    // Admission may come by twice.
+    let standing = meta::list(pod, &["spec", "volumes"])
+        .iter()
+        .map(|volume| meta::text(volume, &["name"]))
+        .find(|name| name.starts_with(VOLUME))
+        .map(str::to_owned);
+    let is_new = standing.is_none();
+    let name = standing.unwrap_or_else(|| {
+        let random = uuid::Uuid::new_v4().simple().to_string();
+        format!("{VOLUME}{}", &random[..5])
+    });
     let mut used = false;
     for part in ["initContainers", "containers"] {
         let Some(containers) = pod["spec"].get_mut(part).and_then(Value::as_array_mut) else {
@@ -103,7 +114,7 @@ fn mount(pod: &mut Value) {
             }
         }
     }
-    if !used {
+    if !used || !is_new {
         return;
     }
     if !pod["spec"]["volumes"].is_array() {
@@ -137,5 +148,14 @@ mod tests {
         assert_eq!(mounts(0)[0]["mountPath"], MOUNT);
         assert_eq!(mounts(0)[0]["name"], pod["spec"]["volumes"][0]["name"]);
         assert_eq!(mounts(1).len(), 1);
+        // Whoever comes later gets the same volume.
+        pod["spec"]["containers"] = json!([pod["spec"]["containers"][0], {"name": "c"}]);
+        mount(&mut pod);
+        let volume = pod["spec"]["volumes"][0]["name"].clone();
+        assert_eq!(meta::list(&pod, &["spec", "volumes"]).len(), 1);
+        assert_eq!(
+            pod["spec"]["containers"][1]["volumeMounts"][0]["name"],
+            volume
+        );
     }
 }

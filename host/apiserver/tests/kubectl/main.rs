@@ -13,6 +13,7 @@ mod fuzz;
 mod groups;
 mod hooks;
 mod lists;
+mod policies;
 mod refusals;
 mod session;
 mod sockets;

@@ -157,3 +157,23 @@ fn selectors_look_at_labels_of_objects_and_namespaces() {
         );
     }
 }
+
+#[test]
+fn policies_exclude_and_name() {
+    let policy = json!({"resourceRules": [rule("*", "", "*", "*")],
+        "excludeResourceRules": [rule("*", "", "secrets", "*")]});
+    let criteria = Criteria::of_policy(&policy);
+    check(&criteria, "CREATE pods n", Some("v1/pods"));
+    check(&criteria, "CREATE secrets n", None);
+    let mut named = rule("*", "", "*", "*");
+    for (name, taken) in [("x", Some("v1/pods")), ("y", None)] {
+        named["resourceNames"] = json!([name]);
+        let criteria = Criteria::of_policy(&json!({"resourceRules": [named]}));
+        check(&criteria, "CREATE pods n", taken);
+    }
+    check(
+        &Criteria::of_policy(&Value::Null),
+        "CREATE pods n",
+        Some("v1/pods"),
+    );
+}
