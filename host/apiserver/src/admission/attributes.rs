@@ -95,6 +95,9 @@ impl Attributes<'_> {
 
     /// Makes what somebody changed an object of its type again.
     pub(super) fn settle(&self, object: &mut Value, kind: &KindRef) -> Result<(), String> {
+        if !object.is_object() {
+            return Err("what admission leaves isn't an object".to_owned());
+        }
         let Some((group, version, name)) = own_type(kind, self.subresource) else {
             kind.conform(object, &mut Vec::new())?;
             body::stamp(object, kind);

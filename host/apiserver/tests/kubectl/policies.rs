@@ -319,6 +319,43 @@ fn policies_change_objects_by_configurations_and_patches() {
 }
 
 #[test]
+fn a_policy_is_asked_again_if_it_wants_to_be() {
+    let c = Client::start();
+    let count =
+        "Object{metadata: Object.metadata{labels: {'seen': string(size(object.metadata.labels))}}}";
+    let again = json!({"reinvocationPolicy": "IfNeeded"});
+    mutating(&c, "configmaps", json!([apply(count)]), again);
+    // Another one, later by name, that adds a label.
+    let add = apply("Object{metadata: Object.metadata{labels: {'late': 'x'}}}");
+    for (suffix, kind, spec) in [
+        (
+            "policies",
+            "Policy",
+            json!({"matchConstraints": rules("configmaps"), "reinvocationPolicy": "Never", "mutations": [add]}),
+        ),
+        (
+            "policybindings",
+            "PolicyBinding",
+            json!({"policyName": "q"}),
+        ),
+    ] {
+        let object = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": format!("MutatingAdmission{kind}"), "metadata": {"name": "q"}, "spec": spec,
+        });
+        let (code, made) = c.post(&format!("{GROUP}/mutatingadmission{suffix}"), &object);
+        assert_eq!(code, StatusCode::CREATED, "{made}");
+    }
+    let (code, made) = c.post(MAPS, &map("m"));
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    // First it saw one label, then three: its own and the late one too.
+    assert_eq!(
+        made["metadata"]["labels"],
+        json!({"n": "m", "seen": "3", "late": "x"})
+    );
+}
+
+#[test]
 fn what_a_mutation_may_not_do_is_refused() {
     let c = Client::start();
     let denied = "policy 'p' with binding 'b' denied request: ";

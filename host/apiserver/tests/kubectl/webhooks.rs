@@ -61,6 +61,10 @@ fn answer(path: &str, review: &Value) -> Reply {
             review,
             &json!([{"op": "replace", "path": "/spec/maxReplicas", "value": 7}]),
         ),
+        ["list"] => patch(
+            review,
+            &json!([{"op": "replace", "path": "", "value": [1]}]),
+        ),
         _ => respond(review, json!({})),
     }
 }
@@ -377,6 +381,32 @@ fn configurations_are_nobodys_business_but_their_own() {
     unregister(&c, false, "all");
     unregister(&c, true, "too");
     assert_eq!(c.post(MAPS, &map("a")).0, StatusCode::CREATED);
+}
+
+#[test]
+fn what_a_patch_makes_has_to_be_an_object() {
+    let s = Server::start(answer);
+    let c = Client::start();
+    let all = rule(&["*"], "*", "*/*");
+    register(
+        &c,
+        true,
+        "list",
+        &s.config("/list"),
+        &all,
+        json!({"failurePolicy": "Ignore"}),
+    );
+    let token = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let request =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    for (path, object) in [(MAPS, map("a")), (token, request)] {
+        let (code, refused) = c.post(path, &object);
+        assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{refused}");
+        assert_eq!(
+            refused["message"],
+            "Internal error occurred: what admission leaves isn't an object"
+        );
+    }
 }
 
 const PODS: &str = "/api/v1/namespaces/default/pods";

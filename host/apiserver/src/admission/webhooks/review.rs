@@ -176,6 +176,35 @@ mod tests {
     }
 
     #[test]
+    fn whatever_an_answer_holds_it_is_read() {
+        let odd = [
+            json!(null),
+            json!(7),
+            json!("="),
+            json!([[]]),
+            json!({"code": -1}),
+            json!(true),
+        ];
+        let asked = json!({"apiVersion": "admission.k8s.io/v1", "request": {"uid": "u"}});
+        for a in &odd {
+            for b in &odd {
+                let response = json!({"uid": "u", "allowed": a, "patch": b, "patchType": a,
+                    "status": b, "warnings": a, "auditAnnotations": b});
+                for found in [a.clone(), answer(a.clone()), answer(response)] {
+                    for mutating in [true, false] {
+                        // A patch is text, whatever else it is.
+                        let Ok(verdict) = verdict(&asked, &found, mutating) else {
+                            continue;
+                        };
+                        assert!(verdict.patch.is_empty() && found.is_object(), "{found}");
+                        assert!((400..600).contains(&refusal("w", &verdict.result).code));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn refusals_say_who_refused_and_why() {
         for (result, code, reason, message) in [
             (json!(null), 400, "", " without explanation"),
