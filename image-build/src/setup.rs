@@ -33,7 +33,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("xfsprogs", "mkfs.xfs and xfs_repair of the image"),
     ("busybox-static", "test images"),
     ("docker-registry", "registry of tests"),
-    ("etcd-server", "peer of the API's bench"),
+    ("etcd-server", "peer of the API's bench, engine in tests"),
     ("nginx-light", "peer of the API's bench"),
     ("erofs-utils", "oracle of the image writer's tests"),
     ("mtools", "disks with the EFI image in tests"),

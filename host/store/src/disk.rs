@@ -7,7 +7,7 @@ use crate::types::StoreError;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 pub(crate) trait Disk: Send {
@@ -136,6 +136,8 @@ impl Disk for FileDisk {
             .write(true)
             .create(true)
             .truncate(true)
+            // Secrets are in it.
+            .mode(0o600)
             .open(path)?;
         self.files.insert(name.to_owned(), file);
         Ok(())

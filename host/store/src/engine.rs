@@ -234,7 +234,7 @@ impl Engine {
             return Ok(true);
         }
         self.checkpoint = None;
-        self.shared.with(|state| state.unpin(at));
+        let _ = self.shared.with(|state| state.unpin(at));
         self.trimming = true;
         self.remove_older()?;
         Ok(true)

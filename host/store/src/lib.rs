@@ -2,7 +2,9 @@
 //!
 //! Owns the data directory of `control`. Knows keys and values, not kinds.
 //! Everything is kept in memory; the directory holds an append log and its
-//! checkpoints (`format`), from which `Store::open` rebuilds it.
+//! checkpoints (`format`), from which `Store::open` rebuilds it. Or an etcd
+//! holds it (`etcd`), and `Store::connect` follows that; the contract and its
+//! tests are the same.
 //!
 //! ```text
 //! txn --queue--> writer thread: decide -> append, fdatasync -> apply, answer
@@ -13,6 +15,7 @@
 mod checkpoint;
 mod disk;
 mod engine;
+mod etcd;
 mod files;
 mod format;
 mod lease;
@@ -30,6 +33,7 @@ mod waiters;
 mod writer;
 
 pub use engine::Options;
+pub use etcd::{EtcdOptions, restore_to_etcd};
 pub use plan::Limits;
 pub use restore::{BUMP, inspect, restore};
 pub use snapshot::{Contents, Snapshot};

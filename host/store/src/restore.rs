@@ -64,7 +64,7 @@ pub fn restore(path: &Path, dir: &Path, bump: u64) -> Result<Contents, StoreErro
     Ok(contents)
 }
 
-fn load(path: &Path) -> Result<(State, Contents), StoreError> {
+pub(crate) fn load(path: &Path) -> Result<(State, Contents), StoreError> {
     let (dir, name) = split(path)?;
     let mut disk = FileDisk::unowned(dir, false)?;
     load_from(&mut disk, name)

@@ -58,6 +58,15 @@ enum Next {
 
 impl Snapshot {
     pub(crate) fn of(shared: &Shared) -> Snapshot {
+        // Once, but for a state that was replaced meanwhile.
+        loop {
+            if let Some(snapshot) = Snapshot::attempt(shared) {
+                return snapshot;
+            }
+        }
+    }
+
+    fn attempt(shared: &Shared) -> Option<Snapshot> {
         let (revision, leases) = shared.with(|state| {
             state.pin(state.revision());
             (state.revision(), lease_frames(&state.leases))
@@ -71,7 +80,9 @@ impl Snapshot {
             }
             items.extend(page);
         }
-        shared.with(|state| state.unpin(revision));
+        if !shared.with(|state| state.unpin(revision)) {
+            return None;
+        }
         let size = |kv: &KeyValue| (kv.key.len() + kv.value.len()) as u64;
         let contents = Contents {
             revision,
@@ -79,14 +90,14 @@ impl Snapshot {
             keys: items.len() as u64,
             bytes: items.iter().map(size).sum(),
         };
-        Snapshot {
+        Some(Snapshot {
             contents,
             leases: leases.into_iter(),
             items: items.into_iter(),
             salt: RandomState::new().hash_one(revision),
             offset: 0,
             next: Next::Head,
-        }
+        })
     }
 
     /// Of a store's directory, also while another process owns it: only files

@@ -157,6 +157,15 @@ impl State {
         self.trimmed = revision;
     }
 
+    /// Everything at a later revision, with nothing known of what came between:
+    /// who watched before is cut off, and nothing is pinned any more.
+    pub(crate) fn replace(&mut self, with: State) {
+        let waiters = std::mem::take(&mut self.waiters);
+        let before = self.revision;
+        *self = State { waiters, ..with };
+        self.waiters.cut(before);
+    }
+
     /// Skips to a revision at which nothing happened.
     pub(crate) fn advance(&mut self, revision: Revision) {
         self.revision = self.revision.max(revision);
@@ -286,10 +295,10 @@ impl State {
         self.pins.push(revision);
     }
 
-    pub(crate) fn unpin(&mut self, revision: Revision) {
-        if let Some(at) = self.pins.iter().position(|pin| *pin == revision) {
-            self.pins.swap_remove(at);
-        }
+    /// False if it was not pinned all the time.
+    pub(crate) fn unpin(&mut self, revision: Revision) -> bool {
+        let found = self.pins.iter().position(|pin| *pin == revision);
+        found.map(|at| self.pins.swap_remove(at)).is_some()
     }
 
     /// As etcd: what is already compacted can't be compacted again.

@@ -22,7 +22,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Requests that wait for the writer thread.
-const QUEUE: usize = 1024;
+pub(crate) const QUEUE: usize = 1024;
 
 /// Events that one `Watch::next` returns, rounded up to a whole revision.
 const WATCH_PAGE: usize = 1024;
@@ -87,6 +87,8 @@ impl Shared {
 pub struct Store {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
+    /// Others write too.
+    others: bool,
 }
 
 impl Store {
@@ -99,7 +101,31 @@ impl Store {
         if !shared.read().leases.is_empty() {
             leases::tick(&shared, &requests);
         }
-        Ok(Store { shared, requests })
+        Ok(Store {
+            shared,
+            requests,
+            others: false,
+        })
+    }
+
+    /// One whose writer is elsewhere.
+    pub(crate) fn of_others(shared: Arc<Shared>, requests: mpsc::Sender<Request>) -> Store {
+        Store {
+            shared,
+            requests,
+            others: true,
+        }
+    }
+
+    /// What anybody had written when this was called can be read when it
+    /// returns; or what there was at revision `enough`, if the caller does with
+    /// that. Nothing to do where nobody else writes.
+    pub async fn fresh(&self, enough: Option<Revision>) -> Result<(), StoreError> {
+        let there = |enough| enough <= self.revision();
+        match !self.others || enough.is_some_and(there) {
+            true => Ok(()),
+            false => self.act(Action::Fresh).await,
+        }
     }
 
     /// Durable when it returns. Cancelled halfway, it may or may not happen.

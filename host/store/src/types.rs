@@ -203,6 +203,13 @@ pub enum StoreError {
         path: String,
         source: std::io::Error,
     },
+    #[error("etcd: {what}")]
+    EtcdOptions { what: String },
+    #[error("this is not the etcd that it was: {what}")]
+    EtcdChanged { what: String },
+    /// What was asked may have been carried out or not.
+    #[error("etcd is unavailable: {what}")]
+    Unavailable { what: String },
     #[error("the store has stopped after a failed write")]
     Stopped,
 }

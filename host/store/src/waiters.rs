@@ -75,6 +75,17 @@ impl Waiters {
         }
     }
 
+    /// All that hadn't anything ahead have now what nobody can read: after
+    /// `before`.
+    pub(crate) fn cut(&self, before: Revision) {
+        for waiter in &self.all {
+            if waiter.pending().is_none() {
+                waiter.set_pending(Some(before));
+            }
+            waiter.wake.notify_one();
+        }
+    }
+
     /// After a stop: each finds out by itself.
     pub(crate) fn wake_all(&self) {
         for waiter in &self.all {

@@ -44,6 +44,8 @@ pub(crate) enum Action {
     Status(LeaseId, Reply<LeaseStatus>),
     /// Revoke, if it still has run out.
     Expire(LeaseId),
+    /// What others have written is here too.
+    Fresh(Reply<()>),
 }
 
 /// Who waits for the end, and what to tell them.
@@ -174,6 +176,8 @@ impl Writer {
             Action::KeepAlive(id, reply) => drop(reply.send(engine.keep_alive(id, now))),
             Action::Revoke(id, reply) => drop(reply.send(engine.revoke(id))),
             Action::Status(id, reply) => drop(reply.send(engine.lease(id, now))),
+            // Nobody else writes here.
+            Action::Fresh(reply) => drop(reply.send(Ok(()))),
             Action::Expire(id) => {
                 if let Err(error) = engine.expire(id, now) {
                     log::error!("revoking lease {id}: {error}");
