@@ -1,8 +1,10 @@
 //! What the API server is told: a part of `control`'s configuration.
 
 use serde::Deserialize;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use store::{EtcdOptions, StoreError};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -40,6 +42,48 @@ pub struct Config {
     /// Taken at the first start; later, ServiceCIDR objects add ranges.
     #[serde(default = "default_service_cidrs")]
     pub service_cidrs: Vec<String>,
+    /// Where the store is, if not below `data_dir`.
+    #[serde(default)]
+    pub etcd: Option<Etcd>,
+}
+
+/// An etcd that holds the store, and how to talk to it: upstream's options.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Etcd {
+    /// `http://HOST:PORT` or `https://HOST:PORT`, one for each member.
+    pub servers: Vec<String>,
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    #[serde(default)]
+    pub cert_file: Option<PathBuf>,
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
+    #[serde(default)]
+    pub prefix: Option<String>,
+}
+
+impl Etcd {
+    /// With what the files hold.
+    pub fn options(&self) -> Result<EtcdOptions, StoreError> {
+        let read = |path: &PathBuf| {
+            fs::read(path).map_err(|source| StoreError::Io {
+                operation: "read",
+                path: path.display().to_string(),
+                source,
+            })
+        };
+        let identity = match (&self.cert_file, &self.key_file) {
+            (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+            _ => None,
+        };
+        Ok(EtcdOptions {
+            servers: self.servers.clone(),
+            ca: self.ca_file.as_ref().map(read).transpose()?,
+            identity,
+            prefix: self.prefix.clone(),
+        })
+    }
 }
 
 /// What Services' addresses come from where nobody says otherwise.

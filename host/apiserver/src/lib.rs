@@ -46,7 +46,7 @@ mod user;
 mod warnings;
 mod webhook;
 
-pub use config::{Ca, Config, Token, default_service_cidrs, issuer};
+pub use config::{Ca, Config, Etcd, Token, default_service_cidrs, issuer};
 pub use dialer::{Connecting, Destination, Dialer, Stream};
 pub use kinds::{Kinds, Table};
 pub use pki::{Credential, Pki, PkiError};

@@ -304,6 +304,9 @@ fn streams(pki: &Pki) -> Result<Streams, PkiError> {
 
 /// Reading the store blocks: not on a thread that serves.
 async fn open_store(config: &Config) -> Result<Store, RunError> {
+    if let Some(etcd) = &config.etcd {
+        return Ok(Store::connect(&etcd.options()?, Options::default()).await?);
+    }
     let dir = config.data_dir.join(STORE);
     let opened = tokio::task::spawn_blocking(move || Store::open(&dir, Options::default()));
     match opened.await {

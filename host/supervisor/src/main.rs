@@ -13,7 +13,8 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: atoll control [--data-dir DIR --listen ADDRESS --kubeconfig-out FILE | --config FILE]
-       atoll store snapshot|restore|status --help
+                     [--etcd-servers URL,URL ...]
+       atoll store snapshot|restore|status|copy --help
        atoll config-check [--base64] < machine.yaml
        atoll version
 Roles that only the appliance starts: init, node, fabric, convert-image.";

@@ -64,6 +64,7 @@ pub(crate) type Answer = Result<Response<Body>, Status>;
 
 impl Call {
     pub(crate) async fn answer(self) -> Answer {
+        self.catch_up().await?;
         let kind = &self.kind;
         let subresource = match self.route.subresource.as_str() {
             "" => None,
@@ -101,6 +102,18 @@ impl Call {
             Some(Subresource::Resize) => self.answer_part(update::Part::Resize).await,
             Some(other) => pod::answer(self, other).await,
         }
+    }
+
+    /// What other API servers have written to the same store counts too, but
+    /// for who reads and does with less.
+    async fn catch_up(&self) -> Result<(), Status> {
+        let reads = matches!(self.route.verb, "get" | "list" | "watch");
+        let enough = self.query.text("resourceVersion").parse().ok();
+        let enough = enough.filter(|_| reads).map(Revision);
+        self.store
+            .fresh(enough)
+            .await
+            .map_err(registry::store_status)
     }
 
     /// Only these go over all namespaces at once.

@@ -27,13 +27,19 @@ impl Api {
     }
 
     pub(crate) fn with_ranges(ranges: &[&str]) -> Api {
+        Api::with(&json!({"serviceCidrs": ranges}))
+    }
+
+    pub(crate) fn on_etcd(url: &str) -> Api {
+        Api::with(&json!({"etcd": {"servers": [url]}}))
+    }
+
+    fn with(options: &Value) -> Api {
         let dir = tempfile::tempdir().unwrap();
-        let config: Config = serde_json::from_value(json!({
-            "listen": ["127.0.0.1:0"],
-            "dataDir": dir.path().join("data"),
-            "serviceCidrs": ranges,
-        }))
-        .unwrap();
+        let mut config = options.clone();
+        config["listen"] = json!(["127.0.0.1:0"]);
+        config["dataDir"] = json!(dir.path().join("data"));
+        let config: Config = serde_json::from_value(config).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

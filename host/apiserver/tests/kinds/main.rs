@@ -5,7 +5,11 @@
 
 mod answers;
 mod api;
+#[expect(dead_code, reason = "the store's own tests use the rest")]
+#[path = "../../../store/tests/engines/etcd.rs"]
+mod etcd;
 mod lives;
 mod pods;
 mod services;
+mod shared;
 mod snapshot;

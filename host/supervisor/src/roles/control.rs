@@ -5,6 +5,7 @@
 //! the node its credentials, and shows those of the administrator on the console
 //! if it made them at this start and `init` gave it the console.
 
+use super::etcd::EtcdArguments;
 use super::{asked_to_stop, read_config, run};
 use crate::config::NODE_CREDENTIALS;
 use std::fs::{self, File};
@@ -37,6 +38,8 @@ struct Arguments {
     /// What `init` had written for this role, instead of the others.
     #[arg(long, conflicts_with = "data_dir")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    etcd: EtcdArguments,
 }
 
 pub(crate) fn main(words: &[&str]) -> ExitCode {
@@ -64,7 +67,10 @@ fn console() -> Option<File> {
 async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> anyhow::Result<()> {
     let appliance = arguments.config.is_some();
     let config = match arguments.data_dir {
-        Some(data_dir) => alone(data_dir, arguments.listen, arguments.kubeconfig_out),
+        Some(data_dir) => apiserver::Config {
+            etcd: arguments.etcd.given(),
+            ..alone(data_dir, arguments.listen, arguments.kubeconfig_out)
+        },
         None => on_appliance(read_config(words)?).await,
     };
     let first_start = !config.data_dir.join("pki/admin.key").exists();
@@ -127,6 +133,7 @@ fn alone(data_dir: PathBuf, listen: Vec<SocketAddr>, out: Option<PathBuf>) -> ap
         service_cidrs: apiserver::default_service_cidrs(),
         service_account_issuer: apiserver::issuer(),
         mount_service_account_tokens: false,
+        etcd: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where each role gets its configuration and its crates.
 
 mod control;
+mod etcd;
 mod node;
 mod store;
 
