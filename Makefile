@@ -15,7 +15,8 @@ KUBECTLS = env ATOLL_KUBECTLS="$$($(BUILD)/image-build kubectls)"
 # For what boots.
 SUITE = $(KUBECTLS) ATOLL_IMAGE=$(CURDIR)/out/ci
 # Crates whose fuzz tests count by FUZZ_FACTOR or PROPTEST_CASES.
-FUZZED := fabric guest-init guest-protocol image node streams supervisor virtio vmm
+FUZZED := api expressions fabric guest-init guest-protocol image node store streams supervisor \
+	virtio vmm
 
 .PHONY: help run console stop test test-fast soak bench bench-api image setup clean
 

@@ -6,23 +6,14 @@ use api::field::Errors;
 use api::kinds::{self, KINDS, KindRef};
 use api::selector::{FieldSelector, LabelSelector};
 use api::{decode, patch, protobuf, quantity::Quantity};
+use fuzzing::{Random, rounds};
 use serde_json::{Value, json};
 
-struct Random(u64);
+trait Shapes {
+    fn value(&mut self, depth: usize) -> Value;
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n as u64).unwrap()
-    }
-
+impl Shapes for Random {
     /// A value that often has the fields that kinds look for.
     fn value(&mut self, depth: usize) -> Value {
         const KEYS: &[&str] = &[
@@ -83,7 +74,7 @@ impl Random {
         match self.below(if depth == 0 { 5 } else { 8 }) {
             0 => Value::Null,
             1 => (self.below(2) == 0).into(),
-            2 => (self.next().cast_signed() >> self.below(64)).into(),
+            2 => (self.draw().cast_signed() >> self.below(64)).into(),
             3 | 4 => TEXTS[self.below(TEXTS.len())].into(),
             5 => (0..self.below(4)).map(|_| self.value(depth - 1)).collect(),
             _ => Value::Object(
@@ -101,15 +92,14 @@ impl Random {
 }
 
 fn seeds() -> (u64, Random) {
-    let seed = u64::from(std::process::id());
-    println!("seed {seed}");
-    (seed, Random(seed))
+    let random = Random::seeded();
+    (random.0, random)
 }
 
 #[test]
 fn every_kind_survives_any_value() {
     let (seed, mut r) = seeds();
-    for _ in 0..4000 {
+    for _ in 0..rounds(4000) {
         let kind = KindRef::Row(KINDS[r.below(KINDS.len())]);
         let (mut value, mut old) = (r.value(7), r.value(7));
         // Both as decoded, and as nobody decodes them.
@@ -149,7 +139,7 @@ fn every_kind_survives_any_value() {
 #[test]
 fn patches_of_any_kind_survive_any_value() {
     let (_, mut r) = seeds();
-    for _ in 0..4000 {
+    for _ in 0..rounds(4000) {
         let (mut target, change) = (r.value(6), r.value(6));
         let _ = patch::strategic_merge(&mut target, change.clone(), "io.k8s.api.core.v1.Pod");
         patch::merge(&mut target, change.clone());
@@ -167,7 +157,7 @@ fn patches_of_any_kind_survive_any_value() {
 #[test]
 fn a_merge_done_twice_changes_nothing_more() {
     let (seed, mut r) = seeds();
-    for _ in 0..2000 {
+    for _ in 0..rounds(2000) {
         let names = ["a", "b", "c"];
         let mut list = || -> Value {
             (0..r.below(4))
@@ -187,7 +177,7 @@ fn a_merge_done_twice_changes_nothing_more() {
 fn readers_survive_any_bytes() {
     let (seed, mut r) = seeds();
     let alphabet = b"{}[]\",:.=!()<>-+eE0123456789KMGinumk abz/\\\xff\x00\x12\x0a\x80";
-    for _ in 0..20_000 {
+    for _ in 0..rounds(20_000) {
         let bytes: Vec<u8> = (0..r.below(40))
             .map(|_| alphabet[r.below(alphabet.len())])
             .collect();

@@ -5,21 +5,15 @@
 
 use api::kinds;
 use api::managed::{Endpoint, FactsNode, Set, Writer, compare, field_set};
+use fuzzing::{Random, rounds};
 use serde_json::{Map, Value, json};
 
-struct Random(u64);
+/// What is drawn of a pod.
+struct Drawn(Random);
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
+impl Drawn {
     fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n as u64).unwrap()
+        self.0.below(n)
     }
 
     fn text(&mut self) -> Value {
@@ -88,13 +82,12 @@ impl Random {
     }
 }
 
-fn seeds() -> (u64, Random) {
-    let seed = u64::from(std::process::id());
-    println!("seed {seed}");
-    (seed, Random(seed))
+fn seeds() -> (u64, Drawn) {
+    let random = Random::seeded();
+    (random.0, Drawn(random))
 }
 
-const ROUNDS: usize = 1500;
+const ROUNDS: u64 = 1500;
 
 fn node() -> FactsNode {
     FactsNode::named("io.k8s.api.core.v1.Pod")
@@ -143,7 +136,7 @@ fn bare(object: &Value) -> Value {
 #[test]
 fn sets_are_read_as_they_were_written() {
     let (seed, mut r) = seeds();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds(ROUNDS) {
         let (a, b) = (r.pod(), r.pod());
         let (x, y) = (field_set(&node(), &a), field_set(&node(), &b));
         for set in [x.union(&y), x.intersection(&y), x.difference(&y)] {
@@ -164,7 +157,7 @@ fn sets_are_read_as_they_were_written() {
 #[test]
 fn an_apply_done_twice_changes_nothing_more() {
     let (seed, mut r) = seeds();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds(ROUNDS) {
         let live = update(None, r.pod(), "u");
         let config = r.pod();
         let once = apply(Some(&live), &config, "x", true).unwrap();
@@ -184,7 +177,7 @@ fn an_apply_done_twice_changes_nothing_more() {
 #[test]
 fn the_last_of_ones_own_applies_decides() {
     let (seed, mut r) = seeds();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds(ROUNDS) {
         let (first, last) = (r.pod(), r.pod());
         let before = apply(None, &first, "x", false).unwrap();
         let after = apply(Some(&before), &last, "x", false).unwrap();
@@ -231,7 +224,7 @@ fn the_reader_of_fields_survives_anything() {
         "v:1.0",
         "v:<",
     ];
-    fn tree(r: &mut Random, keys: &[&str], depth: usize) -> Value {
+    fn tree(r: &mut Drawn, keys: &[&str], depth: usize) -> Value {
         match r.below(if depth == 0 { 2 } else { 6 }) {
             0 => Value::Null,
             1 => json!({}),
@@ -244,7 +237,7 @@ fn the_reader_of_fields_survives_anything() {
                 .into(),
         }
     }
-    for _ in 0..ROUNDS * 10 {
+    for _ in 0..rounds(ROUNDS) * 10 {
         if let Ok(set) = Set::from_fields(&tree(&mut r, &keys, 4)) {
             let again = Set::from_fields(&set.to_fields()).unwrap();
             assert_eq!(again, set, "seed {seed}");

@@ -8,6 +8,7 @@ mod api;
 #[expect(dead_code, reason = "the store's own tests use the rest")]
 #[path = "../../../store/tests/engines/etcd.rs"]
 mod etcd;
+mod fuzz;
 mod lives;
 mod pods;
 mod services;
