@@ -1,5 +1,6 @@
 //! What the API server is told: a part of `control`'s configuration.
 
+use crate::audit::AuditConfig;
 use serde::Deserialize;
 use std::fs;
 use std::net::SocketAddr;
@@ -45,6 +46,9 @@ pub struct Config {
     /// Where the store is, if not below `data_dir`.
     #[serde(default)]
     pub etcd: Option<Etcd>,
+    /// What of requests is recorded, if anything.
+    #[serde(default)]
+    pub audit: Option<AuditConfig>,
 }
 
 /// An etcd that holds the store, and how to talk to it: upstream's options.

@@ -10,8 +10,10 @@
 //!                                        \-> discovery, documents, health
 //!                                  rest::pod -> proxy -> node
 //! ```
+//! `audit` follows each request from authentication to the end of its answer.
 
 mod admission;
+mod audit;
 mod authn;
 mod authz;
 mod compaction;
@@ -46,6 +48,7 @@ mod user;
 mod warnings;
 mod webhook;
 
+pub use audit::{AuditConfig, AuditError};
 pub use config::{Ca, Config, Etcd, Token, default_service_cidrs, issuer};
 pub use dialer::{Connecting, Destination, Dialer, Stream};
 pub use kinds::{Kinds, Table};

@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use reconcile::Body;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -85,6 +86,7 @@ async fn connection(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
+    let remote = stream.peer_addr().ok().map(|a| a.ip());
     let tls = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(e)) => return log::debug!("TLS handshake: {e}"),
@@ -98,7 +100,7 @@ async fn connection(
         .and_then(certificate_user);
     let service = service_fn(move |request: Request<Incoming>| {
         let (server, user) = (server.clone(), user.clone());
-        async move { Ok::<_, Infallible>(receive(&server, request, user).await) }
+        async move { Ok::<_, Infallible>(receive(&server, request, user, remote).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -129,6 +131,7 @@ async fn receive(
     server: &Arc<Server>,
     mut request: Request<Incoming>,
     user: Option<User>,
+    remote: Option<IpAddr>,
 ) -> Response<Body> {
     let upgrade = request
         .headers()
@@ -143,6 +146,7 @@ async fn receive(
         request: Request::from_parts(parts, body),
         upgrade,
         identity: Identity::Connection(user),
+        remote,
     };
     server.handle(arrived).await
 }

@@ -35,6 +35,7 @@ impl Transport for Local {
                 request,
                 upgrade: None,
                 identity: Identity::Known(self.user.clone()),
+                remote: None,
             };
             Ok(self.server.handle(arrived).await)
         })

@@ -206,7 +206,7 @@ impl Metrics {
     }
 }
 
-fn head(name: &str, kind: &str, help: &str) -> String {
+pub(crate) fn head(name: &str, kind: &str, help: &str) -> String {
     format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
 }
 

@@ -151,7 +151,10 @@ pub(crate) async fn stream(
     for (name, value) in response.headers() {
         out.headers_mut().append(name.clone(), value.clone());
     }
+    let trail = call.trail.clone();
     tokio::spawn(async move {
+        // The request is over when the stream is.
+        let _trail = trail;
         match tokio::try_join!(upgrade, node_side) {
             Ok((client, node)) => {
                 let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));

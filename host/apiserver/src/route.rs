@@ -29,6 +29,17 @@ pub(crate) struct ResourceRoute {
     pub(crate) subresource: String,
 }
 
+impl ResourceRoute {
+    /// Watches and streams last; they are bounded by connections instead.
+    pub(crate) fn is_long(&self) -> bool {
+        self.verb == "watch"
+            || matches!(
+                self.subresource.as_str(),
+                "log" | "exec" | "attach" | "portforward"
+            )
+    }
+}
+
 /// `None` for a path that isn't even well formed.
 pub(crate) fn route(method: &Method, path: &str, query: &Query) -> Option<Route> {
     let segments: Option<Vec<String>> = path

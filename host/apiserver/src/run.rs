@@ -5,6 +5,7 @@
 //! with the controllers; it installs no signal handler and no logger.
 
 use crate::admission::{Admission, quota};
+use crate::audit::{Audit, AuditError};
 use crate::authn::keys::Keys;
 use crate::authn::{Authenticator, legacy::Filler};
 use crate::authz::{Authorizer, bootstrap};
@@ -42,6 +43,8 @@ const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-nod
 pub enum RunError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     #[error(transparent)]
     Pki(#[from] PkiError),
     #[error("listen on {address}: {source}")]
@@ -84,6 +87,9 @@ impl Running {
     pub async fn stop(mut self) -> Result<(), RunError> {
         self.shutdown.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
+        if let Some(audit) = &self.server.audit {
+            audit.flush().await;
+        }
         self.server.store().clone().close().await?;
         Ok(())
     }
@@ -91,6 +97,7 @@ impl Running {
 
 /// Starts the server; everything that it needs is there when it returns.
 pub async fn run(config: Config) -> Result<Running, RunError> {
+    let audit = config.audit.as_ref().map(Audit::open).transpose()?;
     let pki = Pki::open(&config.data_dir.join("pki"), config.ca.as_ref())?;
     let (listeners, addresses) = bind(&config.listen).await?;
     let advertised = match &config.advertise {
@@ -112,6 +119,7 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
         authorizer: Arc::new(Authorizer::new(&store)),
         authenticator: authenticator(&config, &store)?,
         admission: Arc::new(admission),
+        audit,
         advertised: advertised.clone(),
         webhooks,
         store,

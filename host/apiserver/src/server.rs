@@ -2,6 +2,7 @@
 //! authorize, dispatch, count.
 
 use crate::admission::Admission;
+use crate::audit::{Arrival, Audit, Trail};
 use crate::authn::{Authenticator, impersonate};
 use crate::authz::{self, Attributes, Authorizer};
 use crate::documents::Documents;
@@ -19,11 +20,14 @@ use crate::user::User;
 use crate::{discovery, documents, health};
 use api::status::Status;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, Request, Response, header};
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use reconcile::Body;
 use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -36,12 +40,16 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Requests worked on at once, watches and streams apart; more get 429.
 const MAX_INFLIGHT: u64 = 400;
 
+const AUDIT_ID: &str = "audit-id";
+
 /// The API server without its listeners. Shared by all connections.
 pub struct Server {
     pub(crate) store: Store,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) authorizer: Arc<Authorizer>,
+    /// `None`: nothing is recorded.
+    pub(crate) audit: Option<Audit>,
     pub(crate) streams: Arc<Streams>,
     pub(crate) frames: Arc<Frames>,
     pub(crate) metrics: Metrics,
@@ -57,6 +65,24 @@ pub(crate) struct Arrived {
     pub(crate) request: Request<Bytes>,
     pub(crate) upgrade: Option<OnUpgrade>,
     pub(crate) identity: Identity,
+    /// Of the connection.
+    pub(crate) remote: Option<IpAddr>,
+}
+
+/// What is noted of a request on its way.
+struct Noted {
+    labels: Labels,
+    trail: Trail,
+}
+
+/// A request that is authenticated and authorized.
+struct Asked {
+    parts: http::request::Parts,
+    body: Bytes,
+    upgrade: Option<OnUpgrade>,
+    query: Query,
+    user: User,
+    now: Timestamp,
 }
 
 /// Where a request's user comes from.
@@ -83,14 +109,30 @@ impl Server {
         let accepted = respond::accepted(arrived.request.headers(), &query, Offer::DOCUMENT)
             .unwrap_or(Accepted::json());
         let head_only = arrived.request.method() == Method::HEAD;
-        let mut labels = Labels::other("");
-        let outcome = self.dispatch(arrived, query, &mut labels).await;
+        let id = audit_id(arrived.request.headers());
+        let mut noted = Noted {
+            labels: Labels::other(""),
+            trail: Trail::default(),
+        };
+        let outcome = match &self.audit {
+            None => self.dispatch(arrived, query, &id, &mut noted).await,
+            Some(_) => {
+                let dispatched = self.dispatch(arrived, query, &id, &mut noted);
+                let outcome = AssertUnwindSafe(dispatched).catch_unwind().await;
+                outcome.unwrap_or_else(|payload| {
+                    noted.trail.panicked(&*payload);
+                    resume_unwind(payload)
+                })
+            }
+        };
+        let Noted { labels, trail } = noted;
         let mut response = match outcome {
             Ok(response) => response,
             Err(status) => {
                 if status.code >= 500 {
                     log::warn!("{} {}: {}", labels.verb, labels.resource, status.message);
                 }
+                trail.refused(&status);
                 respond::status(&status, accepted)
             }
         };
@@ -99,85 +141,127 @@ impl Server {
         }
         let code = response.status().as_u16();
         self.metrics.count(labels, code, started.elapsed());
-        if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
-            response.headers_mut().insert("audit-id", id);
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(AUDIT_ID, id);
         }
-        response
+        trail.follow(response)
     }
 
     async fn dispatch(
         self: &Arc<Self>,
         arrived: Arrived,
         query: Query,
-        labels: &mut Labels,
+        id: &str,
+        noted: &mut Noted,
     ) -> Answer {
         let Arrived {
             request,
             upgrade,
             identity,
+            remote,
         } = arrived;
+        let now = Timestamp::now();
         let (parts, body) = request.into_parts();
-        let user = self.who(identity, &parts.headers)?;
-        let path = parts.uri.path().to_owned();
-        let route = route(&parts.method, &path, &query).ok_or_else(|| unrouted(&parts.method))?;
+        let route = route(&parts.method, parts.uri.path(), &query);
         let selected = authz::selected_name(&query);
+        let arrival = Arrival {
+            id,
+            received: now,
+            parts: &parts,
+            remote,
+            route: route.as_ref(),
+            selected: &selected,
+            size: body.len(),
+        };
+        let authenticated = self.authenticate(identity, &parts.headers, now);
+        if let Some(audit) = &self.audit {
+            noted.trail = audit.begin(&arrival, authenticated.as_ref().ok());
+        }
+        let trail = &noted.trail;
+        let user = impersonate::acting(&self.authorizer, authenticated?, &parts.headers, trail)?;
+        let route = route.ok_or_else(|| unrouted(&parts.method))?;
         let attributes = Attributes::of(&route, &selected);
-        self.authorizer.authorize(&user, &attributes)?;
+        self.authorizer
+            .authorize_audited(&user, &attributes, trail)?;
         match route {
             Route::Other { verb, path } => {
-                *labels = Labels::other(verb);
+                noted.labels = Labels::other(verb);
                 self.other(&parts, verb, &path, &query)
             }
             Route::Resource(found) => {
-                let kind = self
-                    .kinds
-                    .resolve(&found.group, &found.version, &found.resource)
-                    .ok_or_else(Status::no_such_path)?;
-                *labels = Labels::of(&kind, &found);
-                let accepted = respond::accepted(&parts.headers, &query, offer(&kind, &found))?;
-                let long = is_long(&found);
-                let warning = kind.custom().and_then(|c| c.warning.clone());
-                let call = Call {
-                    store: self.store.clone(),
-                    streams: self.streams.clone(),
-                    frames: self.frames.clone(),
-                    authenticator: self.authenticator.clone(),
-                    authorizer: self.authorizer.clone(),
-                    admission: self.admission.clone(),
-                    warnings: crate::warnings::Warnings::default(),
-                    kind,
-                    route: found,
-                    method: parts.method,
-                    query,
-                    raw_query: parts.uri.query().unwrap_or_default().to_owned(),
-                    headers: parts.headers,
+                let asked = Asked {
+                    parts,
                     body,
                     upgrade,
-                    accepted,
+                    query,
                     user,
-                    now: Timestamp::now(),
+                    now,
                 };
-                let warnings = call.warnings.clone();
-                let answer = match long {
-                    true => call.answer().await,
-                    false => self.bounded(call).await,
-                };
-                warnings.add(warning);
-                answered(answer, &warnings.take(), accepted)
+                self.resource(asked, found, noted).await
             }
         }
     }
 
-    /// Whom the request comes from, or acts as.
-    fn who(&self, identity: Identity, headers: &http::HeaderMap) -> Result<User, Status> {
-        let user = match identity {
-            Identity::Known(user) => user,
-            Identity::Connection(certificate) => {
-                self.authenticator
-                    .user(headers, certificate.as_ref(), Timestamp::now())?
-            }
+    async fn resource(&self, asked: Asked, found: ResourceRoute, noted: &mut Noted) -> Answer {
+        let Asked {
+            parts,
+            body,
+            upgrade,
+            query,
+            user,
+            now,
+        } = asked;
+        let kind = self
+            .kinds
+            .resolve(&found.group, &found.version, &found.resource)
+            .ok_or_else(Status::no_such_path)?;
+        noted.labels = Labels::of(&kind, &found);
+        let accepted = respond::accepted(&parts.headers, &query, offer(&kind, &found))?;
+        let long = found.is_long();
+        let warning = kind.custom().and_then(|c| c.warning.clone());
+        let call = Call {
+            store: self.store.clone(),
+            streams: self.streams.clone(),
+            frames: self.frames.clone(),
+            authenticator: self.authenticator.clone(),
+            authorizer: self.authorizer.clone(),
+            admission: self.admission.clone(),
+            trail: noted.trail.clone(),
+            warnings: crate::warnings::Warnings::default(),
+            kind,
+            route: found,
+            method: parts.method,
+            query,
+            raw_query: parts.uri.query().unwrap_or_default().to_owned(),
+            headers: parts.headers,
+            body,
+            upgrade,
+            accepted,
+            user,
+            now,
         };
-        impersonate::acting(&self.authorizer, user, headers)
+        let warnings = call.warnings.clone();
+        let answer = match long {
+            true => call.answer().await,
+            false => self.bounded(call).await,
+        };
+        warnings.add(warning);
+        answered(answer, &warnings.take(), accepted, &noted.trail)
+    }
+
+    /// Whom the request comes from.
+    fn authenticate(
+        &self,
+        identity: Identity,
+        headers: &http::HeaderMap,
+        now: Timestamp,
+    ) -> Result<User, Status> {
+        match identity {
+            Identity::Known(user) => Ok(user),
+            Identity::Connection(certificate) => {
+                self.authenticator.user(headers, certificate.as_ref(), now)
+            }
+        }
     }
 
     /// Work that ends: at most so much of it at once, and not for ever.
@@ -230,7 +314,11 @@ impl Server {
                 let (media, frames) = ("application/octet-stream", self.store.snapshot());
                 Ok(respond::chunked(media, frames, 0, Accepted::json()))
             }
-            ["metrics"] => Ok(respond::text(200, self.metrics.text(&self.stored(&table)))),
+            ["metrics"] => {
+                let audit = self.audit.as_ref().map(Audit::metrics);
+                let text = self.metrics.text(&self.stored(&table)) + &audit.unwrap_or_default();
+                Ok(respond::text(200, text))
+            }
             [root @ ("api" | "apis")] if aggregated => {
                 self.documents
                     .discovery(&table, *root == "api", &parts.headers, accepted)
@@ -334,25 +422,17 @@ fn offer(kind: &api::kinds::KindRef, route: &ResourceRoute) -> Offer {
 
 /// An answer with what is to be warned of; a refusal that has nothing of the
 /// kind stays one.
-fn answered(answer: Answer, warnings: &[String], accepted: Accepted) -> Answer {
+fn answered(answer: Answer, warnings: &[String], accepted: Accepted, trail: &Trail) -> Answer {
     if warnings.is_empty() {
         return answer;
     }
     let mut response = answer.unwrap_or_else(|status| {
         log::debug!("refused: {}", status.message);
+        trail.refused(&status);
         respond::status(&status, accepted)
     });
     respond::warn(&mut response, warnings);
     Ok(response)
-}
-
-/// Watches and streams last; they are bounded by connections instead.
-fn is_long(route: &ResourceRoute) -> bool {
-    route.verb == "watch"
-        || matches!(
-            route.subresource.as_str(),
-            "log" | "exec" | "attach" | "portforward"
-        )
 }
 
 /// A request that is worked on, and whether it writes.
@@ -378,6 +458,15 @@ impl Drop for Inflight<'_> {
         self.0.inflight.fetch_sub(1, Ordering::Relaxed);
         let mutating = u64::from(self.1);
         self.0.mutating.fetch_sub(mutating, Ordering::Relaxed);
+    }
+}
+
+/// The client's word for its request, or a new one.
+fn audit_id(headers: &http::HeaderMap) -> String {
+    let given = headers.get(AUDIT_ID).and_then(|id| id.to_str().ok());
+    match given {
+        Some(id) if !id.is_empty() => id.to_owned(),
+        _ => uuid::Uuid::new_v4().to_string(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is about to happen, and by whom, as rules, webhooks and expressions
 //! see it (`admission.Attributes`, `admission/v1` `AdmissionRequest`).
 
+use crate::audit::Trail;
 use crate::query::Query;
 use crate::rest::body;
 use crate::rest::delete::DeleteOptions;
@@ -47,6 +48,8 @@ pub(crate) struct Attributes<'a> {
     pub(crate) name: &'a str,
     pub(crate) subresource: &'a str,
     pub(crate) options: Options<'a>,
+    /// Takes annotations.
+    pub(crate) trail: &'a Trail,
 }
 
 /// Group, version and kind.

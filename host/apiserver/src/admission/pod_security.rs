@@ -5,6 +5,7 @@
 //! Size: the checks are a list, and read best as one.
 
 use super::{Attributes, Operation};
+use crate::audit;
 use crate::lookup;
 use api::meta;
 use api::status::Status;
@@ -87,6 +88,11 @@ impl Level {
     }
 }
 
+fn note(a: &Attributes<'_>, key: &str, value: &str) {
+    let key = format!("{LABEL}{key}");
+    a.trail.annotate(audit::Level::Metadata, &key, value);
+}
+
 /// Refuses a pod that its namespace doesn't allow; what it is to be warned of.
 pub(super) fn check(
     store: &Store,
@@ -121,6 +127,14 @@ pub(super) fn check(
             faults.join(", ")
         )
     };
+    let named = format!("{}:{version}", enforced.name());
+    note(a, "enforce-policy", &named);
+    let (audited, its_version) = level("audit");
+    let faults = violations(pod, audited);
+    if !faults.is_empty() {
+        let why = says(audited, &its_version, &faults);
+        note(a, "audit-violations", &format!("would violate {why}"));
+    }
     let faults = violations(pod, enforced);
     if !faults.is_empty() {
         return Err(a.forbid(&format!("violates {}", says(enforced, &version, &faults))));

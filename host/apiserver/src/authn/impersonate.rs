@@ -1,6 +1,7 @@
 //! Impersonation: `Impersonate-User`, `-Group`, `-Uid`, `-Extra-KEY`, each
 //! authorized by itself; what follows is done as, and said of, the other user.
 
+use crate::audit::Trail;
 use crate::authz::{Attributes, Authorizer};
 use crate::query::percent_decode;
 use crate::user::{ACCOUNTS, ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User, account_of};
@@ -59,6 +60,7 @@ pub(crate) fn acting(
     authorizer: &Authorizer,
     user: User,
     headers: &HeaderMap,
+    trail: &Trail,
 ) -> Result<User, Status> {
     let Some(wanted) = wanted(headers)? else {
         return Ok(user);
@@ -103,10 +105,12 @@ pub(crate) fn acting(
     } else if !groups.iter().any(known) {
         groups.push(AUTHENTICATED.to_owned());
     }
-    Ok(User {
+    let acting = User {
         name: wanted.user,
         uid: wanted.uid,
         groups,
         extra: wanted.extra,
-    })
+    };
+    trail.impersonated(&acting);
+    Ok(acting)
 }

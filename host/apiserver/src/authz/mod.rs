@@ -11,6 +11,7 @@ mod node;
 mod rbac;
 mod rule;
 
+use crate::audit::Trail;
 use crate::mirror::Mirror;
 use crate::query::Query;
 use crate::route::Route;
@@ -126,7 +127,19 @@ impl Authorizer {
     }
 
     pub(crate) fn authorize(&self, user: &User, a: &Attributes<'_>) -> Result<(), Status> {
-        match self.decide(user, a) {
+        self.authorize_audited(user, a, &Trail::default())
+    }
+
+    /// The same for a request itself: its trail tells how it was decided.
+    pub(crate) fn authorize_audited(
+        &self,
+        user: &User,
+        a: &Attributes<'_>,
+        trail: &Trail,
+    ) -> Result<(), Status> {
+        let decision = self.decide(user, a);
+        trail.decided(&decision);
+        match decision {
             Decision::Allowed(_) => Ok(()),
             Decision::NoOpinion(why) => Err(forbidden(user, a, &why)),
         }

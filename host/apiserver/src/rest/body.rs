@@ -64,6 +64,7 @@ pub(crate) fn object(
     }
     let mut object = parsed.value;
     stamp(&mut object, kind);
+    call.trail.request(&object);
     Ok(Decoded {
         object,
         warnings: match strictness {

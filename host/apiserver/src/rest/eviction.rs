@@ -21,6 +21,7 @@ const DISRUPTED_MAX: usize = 2000;
 pub(crate) async fn evict(call: Call) -> Answer {
     let mut parsed = body::parse(&call, FACTS)?;
     api::decode::conform(&mut parsed.value, FACTS, &mut Vec::new()).map_err(Status::bad_request)?;
+    call.trail.request(&parsed.value);
     let named = meta::name(&parsed.value);
     if !named.is_empty() && named != call.route.name {
         return Err(Status::bad_request(

@@ -17,6 +17,7 @@ pub(crate) mod update;
 pub(crate) mod watch;
 
 use crate::admission::{self, Admission, Also, Operation, Options};
+use crate::audit::Trail;
 use crate::authn::Authenticator;
 use crate::authz::{Authorizer, escalation};
 use crate::query::Query;
@@ -45,6 +46,7 @@ pub(crate) struct Call {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) trail: Trail,
     /// What to warn of, beside what the body said.
     pub(crate) warnings: Warnings,
     pub(crate) kind: KindRef,
@@ -188,6 +190,7 @@ impl Call {
             name,
             subresource: &self.route.subresource,
             options,
+            trail: &self.trail,
         }
     }
 

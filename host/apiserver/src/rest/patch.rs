@@ -49,6 +49,7 @@ pub(crate) async fn patch(call: Call, part: Part) -> Answer {
     }
     let options = options::read(&call, Verb::Patch)?;
     let parsed = decode::json(&call.body).map_err(|_| Status::bad_request("invalid JSON patch"))?;
+    call.trail.patch(&parsed.value);
     let mut warnings = Vec::new();
     let how = Change {
         part,
@@ -149,6 +150,7 @@ async fn apply(call: Call, part: Part) -> Answer {
             "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
         ));
     }
+    call.trail.patch(&config.value);
     let how = Change {
         part,
         dry_run: options.dry_run,

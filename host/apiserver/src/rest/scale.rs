@@ -74,6 +74,7 @@ async fn update(call: Call) -> Answer {
     let mut parsed = body::parse(&call, TYPE)?;
     decode::conform(&mut parsed.value, TYPE, &mut Vec::new()).map_err(Status::bad_request)?;
     let scale = parsed.value;
+    call.trail.request(&scale);
     let named = meta::name(&scale);
     if !named.is_empty() && named != call.route.name {
         return Err(Status::bad_request(format!(
@@ -107,6 +108,7 @@ async fn patch(call: Call) -> Answer {
     let patch = decode::json(&call.body)
         .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?
         .value;
+    call.trail.patch(&patch);
     let name = call.route.name.clone();
     let kind = call.kind.clone();
     write(call, move |current| {

@@ -27,6 +27,7 @@ pub(crate) async fn create(call: Call) -> Answer {
     let mut wanted = parsed.value;
     wanted["kind"] = KIND.name.into();
     wanted["apiVersion"] = "authentication.k8s.io/v1".into();
+    call.trail.request(&wanted);
     call.mutate(Operation::Create, &mut wanted, None).await?;
     call.admit(Operation::Create, &wanted, None).await?;
     let account = call.current()?.object;

@@ -6,6 +6,7 @@
 mod access;
 mod admission;
 mod apply;
+mod audit;
 mod conversion;
 mod custom;
 mod deletion;

@@ -15,7 +15,7 @@ fn rules(resource: &str) -> Value {
 
 /// Makes a policy named `p` about `resource`, and its binding `b`; what stood
 /// there before goes.
-fn put(c: &Client, sort: &str, resource: &str, spec: Value, binding: Value) {
+pub(crate) fn put(c: &Client, sort: &str, resource: &str, spec: Value, binding: Value) {
     let lower = sort.to_lowercase();
     for (suffix, name) in [("policies", "p"), ("policybindings", "b")] {
         let path = format!("{GROUP}/{lower}admission{suffix}/{name}");

@@ -95,18 +95,25 @@ impl Session {
     }
 
     pub(crate) fn start(kubectl: &Path) -> Session {
-        Session::at(Arc::new(tempfile::tempdir().unwrap()), kubectl)
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let config = config(dir.path());
+        Session::at(dir, kubectl, config)
     }
 
-    fn at(dir: Arc<tempfile::TempDir>, kubectl: &Path) -> Session {
+    /// With a configuration of its own, made for its directory.
+    pub(crate) fn configured(config: impl FnOnce(&Path) -> Config) -> Session {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let config = config(dir.path());
+        Session::at(dir, &kubectls()[0], config)
+    }
+
+    fn at(dir: Arc<tempfile::TempDir>, kubectl: &Path, config: Config) -> Session {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        let running = runtime
-            .block_on(apiserver::run(config(dir.path())))
-            .unwrap();
+        let running = runtime.block_on(apiserver::run(config)).unwrap();
         Session {
             runtime,
             running: Some(running),
@@ -119,7 +126,8 @@ impl Session {
     pub(crate) fn restart(self) -> Session {
         let (dir, kubectl) = (self.dir.clone(), self.kubectl.clone());
         drop(self);
-        Session::at(dir, &kubectl)
+        let config = config(dir.path());
+        Session::at(dir, &kubectl, config)
     }
 
     pub(crate) fn running(&self) -> &Running {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const MERGE: &[(&str, &str)] = &[("content-type", "application/merge-patch+json")];
 
 /// An answer to `review` with `with` in it.
-fn respond(review: &Value, with: Value) -> Reply {
+pub(crate) fn respond(review: &Value, with: Value) -> Reply {
     let mut response = json!({"uid": review["request"]["uid"], "allowed": true});
     response
         .as_object_mut()
@@ -78,7 +78,14 @@ fn all() -> Value {
 }
 
 /// Registers one webhook, named after its configuration.
-fn register(c: &Client, mutating: bool, name: &str, config: &Value, rule: &Value, more: Value) {
+pub(crate) fn register(
+    c: &Client,
+    mutating: bool,
+    name: &str,
+    config: &Value,
+    rule: &Value,
+    more: Value,
+) {
     let kind = if mutating { "Mutating" } else { "Validating" };
     let mut webhook = json!({
         "name": format!("{name}.example.com"), "sideEffects": "None",
@@ -108,7 +115,7 @@ fn unregister(c: &Client, mutating: bool, name: &str) {
     assert_eq!(code, StatusCode::OK, "{gone}");
 }
 
-fn maps() -> Value {
+pub(crate) fn maps() -> Value {
     rule(&["CREATE", "UPDATE"], "", "configmaps")
 }
 

@@ -17,7 +17,10 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn start() -> Client {
-        let session = Session::first();
+        Client::of(Session::first())
+    }
+
+    pub(crate) fn of(session: Session) -> Client {
         Client {
             transport: session
                 .running()

@@ -10,6 +10,7 @@
 //! says.
 
 mod composition;
+mod findings;
 mod mutation;
 mod params;
 mod policy;
@@ -24,6 +25,7 @@ use crate::kinds::Kinds;
 use api::kinds::KindRef;
 use api::meta;
 use api::status::Status;
+use findings::Findings;
 use mutation::Failure;
 use policy::Action;
 use serde_json::{Value, json};
@@ -182,6 +184,7 @@ impl Policies {
     ) -> Result<(), Status> {
         let mut denied = None;
         let mut namespace = None;
+        let mut findings = Findings::default();
         if is_excluded(scene.a.kind) {
             return Ok(());
         }
@@ -215,10 +218,11 @@ impl Policies {
                 refusals: vec![Refusal::failed("the evaluation of the policy failed")],
                 ..Judgement::default()
             });
-            if let Some(status) = settle(scene, &ask, &judged, warnings) {
+            if let Some(status) = settle(scene, &ask, &judged, (warnings, &mut findings)) {
                 denied.get_or_insert(status);
             }
         }
+        findings.publish(scene.a.trail);
         denied.map_or(Ok(()), Err)
     }
 
@@ -349,11 +353,11 @@ fn settle(
     scene: &Scene<'_>,
     ask: &Ask<'_>,
     judged: &Judgement,
-    warnings: &mut Vec<String>,
+    (warnings, findings): (&mut Vec<String>, &mut Findings),
 ) -> Option<Status> {
     let (policy, binding) = (&ask.policy.name, &ask.binding.name);
     for (key, value) in &judged.annotations {
-        log::debug!("audit annotation of binding {binding}: {key}={value}");
+        findings.annotate(key, value);
     }
     let mut denied = None;
     for refusal in &judged.refusals {
@@ -372,9 +376,7 @@ fn settle(
                 Action::Warn => warnings.push(format!(
                     "Validation failed for ValidatingAdmissionPolicy '{policy}' with binding '{binding}': {message}"
                 )),
-                Action::Audit => log::info!(
-                    "ValidatingAdmissionPolicy {policy} with binding {binding}: {message}"
-                ),
+                Action::Audit => findings.fail(ask, refusal),
             }
         }
     }

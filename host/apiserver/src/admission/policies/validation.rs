@@ -17,6 +17,8 @@ pub(super) struct Refusal {
     pub(super) message: String,
     /// Empty: of an expression that failed.
     pub(super) reason: String,
+    /// Which of the policy's validations it is.
+    pub(super) index: usize,
     /// Whether the binding's actions have a say; a failed annotation is
     /// always a refusal.
     pub(super) is_actionable: bool,
@@ -27,6 +29,7 @@ impl Refusal {
         Refusal {
             message: message.to_owned(),
             reason: String::new(),
+            index: 0,
             is_actionable: true,
         }
     }
@@ -54,7 +57,7 @@ pub(super) fn judge(policy: &Policy, bound: Bound, namespace: &Value) -> Judgeme
         }
     }
     let mut composition = Composition::new(policy, with_namespace(bound, namespace));
-    for validation in &policy.validations {
+    for (index, validation) in policy.validations.iter().enumerate() {
         match composition.evaluate(&validation.expression) {
             Ok(Cel::Bool(true)) => {}
             Ok(_) => out.refusals.push(Refusal {
@@ -63,9 +66,13 @@ pub(super) fn judge(policy: &Policy, bound: Bound, namespace: &Value) -> Judgeme
                     "" => "Invalid".to_owned(),
                     reason => reason.to_owned(),
                 },
+                index,
                 is_actionable: true,
             }),
-            Err(Fault::Expression(why)) => out.refusals.extend(failed(&why)),
+            Err(Fault::Expression(why)) => {
+                let refusal = failed(&why);
+                out.refusals.extend(refusal.map(|r| Refusal { index, ..r }));
+            }
             // Nothing that was found before counts beside it.
             Err(Fault::Budget(why)) => {
                 out.refusals = failed(&why).into_iter().collect();

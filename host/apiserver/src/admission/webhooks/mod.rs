@@ -8,11 +8,13 @@
 //! A call that fails is refused or forgiven as the webhook's failurePolicy says;
 //! a refusal by the webhook is never forgiven.
 
+mod annotations;
 mod hook;
 mod review;
 
 pub(super) use hook::Hook;
 
+use self::annotations::Annotator;
 use super::reinvocation::Reinvocation;
 use super::scene::Scene;
 use crate::webhook::Client;
@@ -126,7 +128,8 @@ impl Webhooks {
             rounds.begin(Some(object));
         }
         let mut any = false;
-        for hook in hooks {
+        for (i, hook) in hooks.iter().enumerate() {
+            let annotator = Annotator::new(scene.a.trail, hook, (usize::from(second), i));
             let before = object.clone();
             let Some(kind) = wanted(hook, scene, (&before, old))? else {
                 continue;
@@ -138,10 +141,15 @@ impl Webhooks {
             let its_old = scene.versioned(old, kind)?;
             let asked = self.ask(hook, scene, kind, (&its, &its_old), true).await;
             let outcome = asked.and_then(|verdict| {
+                annotator.answered(&verdict);
                 let patched = patched(hook, scene, kind, &its, &verdict);
+                if matches!(patched, Ok(Some(_))) {
+                    annotator.patched(&verdict);
+                }
                 warnings.extend(verdict.warnings);
                 patched
             });
+            annotator.mutated(matches!(&outcome, Ok(Some(patched)) if *patched != its));
             match outcome {
                 Ok(Some(patched)) => {
                     *object = scene.back(&patched, kind)?;
@@ -155,6 +163,7 @@ impl Webhooks {
                     if let Some(status) = Webhooks::settle(hook, failure) {
                         return Err(status);
                     }
+                    annotator.failed_open("mutation");
                 }
             }
             if hook.reinvoked {
@@ -174,19 +183,21 @@ impl Webhooks {
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
         let mut asking = Vec::new();
-        for hook in hooks {
+        for (i, hook) in hooks.iter().enumerate() {
             if let Some(kind) = wanted(hook, scene, objects)? {
                 let object = scene.versioned(objects.0, kind)?;
                 let old = scene.versioned(objects.1, kind)?;
                 asking.push(async move {
                     let asked = self.ask(hook, scene, kind, (&object, &old), false);
-                    (hook, asked.await)
+                    (i, hook, asked.await)
                 });
             }
         }
         let mut refused = None;
-        for (hook, asked) in join_all(asking).await {
+        for (i, hook, asked) in join_all(asking).await {
+            let annotator = Annotator::new(scene.a.trail, hook, (0, i));
             let outcome = asked.and_then(|verdict| {
+                annotator.answered(&verdict);
                 warnings.extend(verdict.warnings);
                 match verdict.allowed {
                     true => Ok(()),
@@ -197,7 +208,11 @@ impl Webhooks {
                 }
             });
             if let Err(failure) = outcome {
-                refused = refused.or(Webhooks::settle(hook, failure));
+                let settled = Webhooks::settle(hook, failure);
+                if settled.is_none() {
+                    annotator.failed_open("validating");
+                }
+                refused = refused.or(settled);
             }
         }
         refused.map_or(Ok(()), Err)

@@ -15,6 +15,8 @@ pub(super) struct Verdict {
     pub(super) patch: Vec<u8>,
     pub(super) patch_type: String,
     pub(super) warnings: Vec<String>,
+    /// For the audit log.
+    pub(super) annotations: Vec<(String, String)>,
 }
 
 /// The question in the first version that the webhook and we understand.
@@ -49,6 +51,8 @@ pub(super) fn verdict(asked: &Value, answer: &Value, mutating: bool) -> Result<V
         .map_err(|e| format!("response.patch: {e}"))?;
     let patch_type = response.get("patchType").and_then(Value::as_str);
     let warnings = meta::list(response, &["warnings"]).iter();
+    let annotations = response.get("auditAnnotations").and_then(Value::as_object);
+    let annotations = annotations.into_iter().flatten();
     let mut verdict = Verdict {
         allowed: meta::flag(response, &["allowed"]),
         result: response.get("status").cloned().unwrap_or_default(),
@@ -57,6 +61,9 @@ pub(super) fn verdict(asked: &Value, answer: &Value, mutating: bool) -> Result<V
         warnings: warnings
             .filter_map(Value::as_str)
             .map(str::to_owned)
+            .collect(),
+        annotations: annotations
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
             .collect(),
     };
     if wanted == "admission.k8s.io/v1beta1" {

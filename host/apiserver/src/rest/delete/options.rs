@@ -65,6 +65,7 @@ pub(crate) fn options(call: &Call) -> Result<DeleteOptions, Status> {
     }
     let mut parsed = body::parse(call, FACTS)?;
     decode::conform(&mut parsed.value, FACTS, &mut Vec::new()).map_err(Status::bad_request)?;
+    call.trail.request(&parsed.value);
     from_value(call, &parsed.value)
 }
 
