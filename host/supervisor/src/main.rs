@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: atoll control [--data-dir DIR --listen ADDRESS --kubeconfig-out FILE | --config FILE]
-                     [--etcd-servers URL,URL ...]
+                     [--etcd-servers URL,URL ...] [--audit-policy-file FILE ...]
        atoll store snapshot|restore|status|copy --help
        atoll config-check [--base64] < machine.yaml
        atoll version

@@ -5,6 +5,7 @@
 //! the node its credentials, and shows those of the administrator on the console
 //! if it made them at this start and `init` gave it the console.
 
+use super::audit::AuditArguments;
 use super::etcd::EtcdArguments;
 use super::{asked_to_stop, read_config, run};
 use crate::config::NODE_CREDENTIALS;
@@ -40,6 +41,8 @@ struct Arguments {
     config: Option<PathBuf>,
     #[command(flatten)]
     etcd: EtcdArguments,
+    #[command(flatten)]
+    audit: AuditArguments,
 }
 
 pub(crate) fn main(words: &[&str]) -> ExitCode {
@@ -69,6 +72,7 @@ async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> a
     let config = match arguments.data_dir {
         Some(data_dir) => apiserver::Config {
             etcd: arguments.etcd.given(),
+            audit: arguments.audit.given(),
             ..alone(data_dir, arguments.listen, arguments.kubeconfig_out)
         },
         None => on_appliance(read_config(words)?).await,
@@ -134,6 +138,7 @@ fn alone(data_dir: PathBuf, listen: Vec<SocketAddr>, out: Option<PathBuf>) -> ap
         service_account_issuer: apiserver::issuer(),
         mount_service_account_tokens: false,
         etcd: None,
+        audit: None,
     }
 }
 

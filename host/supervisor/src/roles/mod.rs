@@ -1,5 +1,6 @@
 //! Where each role gets its configuration and its crates.
 
+mod audit;
 mod control;
 mod etcd;
 mod node;
