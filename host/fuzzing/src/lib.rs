@@ -64,10 +64,14 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Less than `n`, which isn't 0.
+    /// Less than `n`, or 0.
     pub fn below(&mut self, n: usize) -> usize {
         // The remainder is less than a usize.
-        usize::try_from(self.draw() % n as u64).unwrap_or(0)
+        usize::try_from(self.draw() % n.max(1) as u64).unwrap_or(0)
+    }
+
+    pub fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
     }
 
     /// One of them.

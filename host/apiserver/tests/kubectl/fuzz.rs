@@ -1,29 +1,10 @@
-//! Random and mutated requests: whatever comes, the server answers, and never
-//! with an internal error.
+//! Random and mutated requests over the wire, malformed mostly: whatever comes,
+//! the server answers, and never with an internal error. (`kinds/fuzz.rs` sends
+//! plausible ones of every kind.)
 
 use crate::wire::Client;
+use fuzzing::{Random, rounds};
 use http::Method;
-
-/// splitmix64; the seed is in the message of a failure.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n as u64).unwrap()
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len())]
-    }
-}
 
 const WORDS: &[&str] = &[
     "api",
@@ -141,7 +122,7 @@ fn mutated(body: &str, r: &mut Random) -> Vec<u8> {
         }
         let at = r.below(bytes.len());
         match r.below(4) {
-            0 => bytes[at] = r.next().to_le_bytes()[0],
+            0 => bytes[at] = r.draw().to_le_bytes()[0],
             1 => bytes.truncate(at),
             2 => bytes.insert(at, b"{}[]\",:0k\xff"[r.below(10)]),
             _ => {
@@ -155,11 +136,10 @@ fn mutated(body: &str, r: &mut Random) -> Vec<u8> {
 
 #[test]
 fn no_request_breaks_the_server() {
-    const REQUESTS: usize = 6000;
-    let seed = u64::from(std::process::id());
     let c = Client::start();
-    let mut r = Random(seed);
-    for i in 0..REQUESTS {
+    let mut r = Random::seeded();
+    let seed = r.0;
+    for i in 0..rounds(6000) {
         let path = if r.below(3) == 0 {
             let words: Vec<&str> = (0..r.below(8)).map(|_| r.pick(WORDS)).collect();
             format!("/{}", words.join("/"))

@@ -6,12 +6,13 @@
 use super::linear::{
     Answer, Call, History, Instant, Past, Request, Watched, check, items_of, seen,
 };
+use super::schedules;
 use super::simdisk::SimDisk;
-use super::{Random, schedules};
 use crate::engine::{Engine, Options};
 use crate::store::{Shared, Watch};
 use crate::types::{Compare, Op, Range, Revision, StoreError, Txn, prefix_end};
 use bytes::Bytes;
+use fuzzing::Random;
 use std::sync::Arc;
 
 const CLIENTS: usize = 4;
@@ -106,7 +107,7 @@ impl Clients {
     fn open(&mut self) -> Result<Engine, StoreError> {
         let invoked = self.tick();
         let disk = Box::new(self.disk.clone());
-        let engine = Engine::open(disk, self.options, self.random.next())?;
+        let engine = Engine::open(disk, self.options, self.random.draw())?;
         let revision = engine.shared().read().revision();
         let returned = self.tick();
         self.history.calls.push(Call {

@@ -1,11 +1,11 @@
 //! What once was durable and has changed is found, named and left alone.
 
-use super::Random;
 use super::model::{Items, Model, items_at};
 use super::simdisk::SimDisk;
 use crate::engine::{Engine, Options};
 use crate::format::{FRAME_HEAD, parse_head, parse_log, parse_page};
 use crate::types::StoreError;
+use fuzzing::Random;
 use std::collections::BTreeMap;
 
 type Image = BTreeMap<String, Vec<u8>>;
@@ -164,7 +164,7 @@ fn parsers_take_any_bytes() {
                 for _ in 0..random.below(8) {
                     let index = random.below(payload.len());
                     if let Some(byte) = payload.get_mut(index) {
-                        *byte = random.next() as u8;
+                        *byte = random.draw() as u8;
                     }
                 }
                 let parsed = match name.starts_with("log") {

@@ -1,11 +1,12 @@
 //! Leases and power cuts: which there are and what hangs on them is as it was
 //! acknowledged.
 
+use super::schedules;
 use super::simdisk::SimDisk;
-use super::{Random, schedules};
 use crate::engine::{Engine, Options};
 use crate::types::{LeaseId, Op, StoreError, Txn};
 use bytes::Bytes;
+use fuzzing::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -28,7 +29,7 @@ impl Schedule {
             ..Options::default()
         };
         let disk = Box::new(self.disk.clone());
-        Engine::open(disk, options, self.random.next()).unwrap()
+        Engine::open(disk, options, self.random.draw()).unwrap()
     }
 
     fn check(&mut self, engine: &Engine) {

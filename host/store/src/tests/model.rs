@@ -1,9 +1,9 @@
 //! What a store must hold, computed the simple way, and what a real one does.
 
-use super::Random;
 use crate::engine::{Decided, Engine};
 use crate::types::{Compare, EventKind, Op, Outcome, Range, Revision, Txn};
 use bytes::Bytes;
+use fuzzing::Random;
 use std::collections::BTreeMap;
 
 const KEYS: usize = 24;
@@ -71,7 +71,7 @@ impl Model {
             } else {
                 random.below(60)
             };
-            let value = Bytes::from(vec![random.next() as u8; length]);
+            let value = Bytes::from(vec![random.draw() as u8; length]);
             txn.then.push(match random.one_in(4) {
                 true => Op::Delete { key },
                 false => Op::Put { key, value },

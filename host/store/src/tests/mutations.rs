@@ -2,10 +2,10 @@
 //! are changed so that no store could have given them, and a disk that lies
 //! about its syncs is found out.
 
-use super::Random;
 use super::clients::Clients;
 use super::linear::{Answer, Call, History, Item, check};
 use bytes::Bytes;
+use fuzzing::Random;
 use fuzzing::rounds;
 
 /// What changes a history into an impossible one, if it has a place for that.

@@ -1,10 +1,11 @@
 //! Random schedules of work and power cuts.
 
 use super::model::{Model, check_history, items_at};
+use super::schedules;
 use super::simdisk::SimDisk;
-use super::{Random, schedules};
 use crate::engine::{Engine, Options};
 use crate::types::{Revision, StoreError, Txn};
+use fuzzing::Random;
 
 struct Schedule {
     disk: SimDisk,
@@ -68,7 +69,7 @@ impl Schedule {
         Engine::open(
             Box::new(self.disk.clone()),
             self.options,
-            self.random.next(),
+            self.random.draw(),
         )
     }
 

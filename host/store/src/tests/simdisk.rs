@@ -1,8 +1,8 @@
 //! A disk that forgets: what was not synced before a power cut is there, lost
 //! or torn, each write by itself; what was done to the directory likewise.
 
-use super::Random;
 use crate::disk::Disk;
+use fuzzing::Random;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};

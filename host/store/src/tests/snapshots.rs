@@ -1,12 +1,12 @@
 //! Snapshots on a disk that forgets, and files of them that have changed.
 
-use super::Random;
 use super::model::{Model, items_at};
 use super::simdisk::SimDisk;
 use crate::engine::{Engine, Options};
 use crate::restore::{fill, load_from};
 use crate::snapshot::Snapshot;
 use crate::types::{Revision, StoreError};
+use fuzzing::Random;
 
 const NAME: &str = "backup";
 
