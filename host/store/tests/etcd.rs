@@ -235,15 +235,21 @@ async fn concurrent_histories_over_kills_are_linearizable() {
     check(&history).unwrap_or_else(|why| panic!("{why}"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_connection_loses_no_event() {
-    let etcd = Etcd::start();
+/// A store, and one whose connection can be cut.
+async fn one_behind_a_proxy(etcd: &Etcd) -> (Proxy, Store, Store) {
     let proxy = Proxy::start(etcd.url().trim_start_matches("http://").to_owned()).await;
     let options = EtcdOptions {
         servers: vec![proxy.url()],
         ..EtcdOptions::default()
     };
     let (near, far) = (connect(&etcd.options()).await, connect(&options).await);
+    (proxy, near, far)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_connection_loses_no_event() {
+    let etcd = Etcd::start();
+    let (proxy, near, far) = one_behind_a_proxy(&etcd).await;
     let start = far.revision();
     let mut watch = far.watch(Bytes::new(), Bytes::new(), start).unwrap();
     for round in 1..=5u64 {
@@ -275,12 +281,7 @@ async fn a_lost_connection_loses_no_event() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_compacted_away_ends_watches_and_nothing_else() {
     let etcd = Etcd::start();
-    let proxy = Proxy::start(etcd.url().trim_start_matches("http://").to_owned()).await;
-    let options = EtcdOptions {
-        servers: vec![proxy.url()],
-        ..EtcdOptions::default()
-    };
-    let (near, far) = (connect(&etcd.options()).await, connect(&options).await);
+    let (proxy, near, far) = one_behind_a_proxy(&etcd).await;
     near.txn(put("gone", "1")).await.unwrap();
     far.fresh(None).await.unwrap();
     let start = far.revision();

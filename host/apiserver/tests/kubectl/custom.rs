@@ -67,6 +67,15 @@ pub(crate) fn establish(c: &Client, definition: &Value) -> Value {
     })
 }
 
+/// Things of example.com: a size, and a color that is red unless told.
+pub(crate) fn establish_things(c: &Client) {
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+        "size": {"type": "integer"}, "color": {"type": "string", "default": "red"}}}}});
+    let versions = json!([{"name": "v1", "served": true, "storage": true,
+        "schema": {"openAPIV3Schema": schema}}]);
+    establish(c, &definition("example.com", "Thing", &versions));
+}
+
 fn condition(definition: &Value, name: &str) -> bool {
     definition["status"]["conditions"]
         .as_array()

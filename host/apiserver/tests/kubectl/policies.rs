@@ -1,6 +1,6 @@
 //! Admission policies at work: what they refuse, warn of and change.
 
-use crate::custom::{definition, establish};
+use crate::custom::establish_things;
 use crate::wire::{Client, MAPS, map};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -416,11 +416,7 @@ fn what_a_mutation_may_not_do_is_refused() {
 #[test]
 fn policies_reach_custom_objects_and_their_parameters() {
     let c = Client::start();
-    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
-        "size": {"type": "integer"}, "color": {"type": "string", "default": "red"}}}}});
-    let versions = json!([{"name": "v1", "served": true, "storage": true,
-        "schema": {"openAPIV3Schema": schema}}]);
-    establish(&c, &definition("example.com", "Thing", &versions));
+    establish_things(&c);
     let path = "/apis/example.com/v1/namespaces/default/things";
     let thing = |name: &str, spec: Value| json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": name}, "spec": spec});
     assert_eq!(

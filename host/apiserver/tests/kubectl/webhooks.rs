@@ -1,6 +1,6 @@
 //! Admission webhooks at work: who is asked what, and what becomes of answers.
 
-use crate::custom::{definition, establish};
+use crate::custom::establish_things;
 use crate::hooks::{Reply, Server};
 use crate::wire::{Client, MAPS, map};
 use base64::Engine as _;
@@ -358,11 +358,7 @@ fn a_webhook_sees_the_version_that_it_knows() {
 fn what_a_webhook_makes_of_a_custom_object_conforms_to_its_schema() {
     let s = Server::start(answer);
     let c = Client::start();
-    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
-        "size": {"type": "integer"}, "color": {"type": "string", "default": "red"}}}}});
-    let versions = json!([{"name": "v1", "served": true, "storage": true,
-        "schema": {"openAPIV3Schema": schema}}]);
-    establish(&c, &definition("example.com", "Thing", &versions));
+    establish_things(&c);
     register(
         &c,
         true,
