@@ -1,25 +1,20 @@
 //! The real kubectl, old and new: what is on the path, and those that Debian's
 //! releases carry, unpacked into the cache without being installed.
-//!
-//! Another release is looked up by apt with lists of its own, so that the
-//! machine's sources stay as they are; its mirror is the machine's.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use crate::cache::{Cache, Key};
 use crate::command::{self, command};
-use crate::packages;
 use crate::progress::say;
+use crate::release;
 
 const RECIPE: &str = "kubectl 1";
 /// Release and package: 1.20 and 1.32.
 const RELEASES: &[(&str, &str)] = &[("bookworm", "kubernetes-client"), ("trixie", "kubectl")];
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Major and minor number.
 type Version = (u32, u32);
@@ -53,65 +48,12 @@ fn fetched(cache: &Cache, release: &str, package: &str) -> Result<PathBuf> {
     let key = Key::new(RECIPE).with(package.as_bytes());
     let entry = cache.entry(&format!("kubectl-{release}"), key, |draft| {
         say(format!("fetching kubectl of {release}"));
+        release::unpack(release, &[package], draft)?;
         let contents = draft.join("contents");
-        download(release, package, draft, &contents)?;
         fs::rename(contents.join("usr/bin/kubectl"), draft.join("kubectl"))?;
         Ok(fs::remove_dir_all(contents)?)
     })?;
     Ok(entry.join("kubectl"))
-}
-
-/// Leaves nothing in `draft` but the package's files in `contents`.
-fn download(release: &str, package: &str, draft: &Path, contents: &Path) -> Result<()> {
-    let place = draft.join("apt");
-    for directory in ["lists/partial", "cache", "archive"] {
-        fs::create_dir_all(place.join(directory))?;
-    }
-    let mirror = mirror()?;
-    let source = format!("deb [signed-by={KEYRING}] {mirror} {release} main\n");
-    fs::write(place.join("sources.list"), source)?;
-    let apt = |words: &[&str]| {
-        let mut apt = Command::new("apt-get");
-        for (option, value) in [
-            ("Dir::Etc::sourcelist", place.join("sources.list")),
-            ("Dir::Etc::sourceparts", place.join("archive")),
-            ("Dir::Etc::preferences", place.join("none")),
-            ("Dir::Etc::preferencesparts", place.join("archive")),
-            ("Dir::State::lists", place.join("lists")),
-            ("Dir::State::status", "/dev/null".into()),
-            ("Dir::Cache", place.join("cache")),
-            // It may not write here; it is our own directory, so stay who we are.
-            ("APT::Sandbox::User", PathBuf::new()),
-            ("Acquire::Languages", "none".into()),
-        ] {
-            apt.arg("-o").arg(format!("{option}={}", value.display()));
-        }
-        apt.arg("-q").args(words).current_dir(&place);
-        command::output(&mut apt).map(drop)
-    };
-    apt(&["update"])?;
-    apt(&["download", package])?;
-    let archive = fs::read_dir(&place)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .context("apt-get download left no package")?;
-    fs::create_dir(contents)?;
-    packages::unpack(&archive, contents)?;
-    Ok(fs::remove_dir_all(&place)?)
-}
-
-/// Where this machine gets Debian from.
-fn mirror() -> Result<String> {
-    let format = ["--format", "$(CODENAME) $(REPO_URI)"];
-    let text = command::text(command("apt-get", ["indextargets"]).args(format))?;
-    let known = |line: &str| {
-        let (codename, mirror) = line.split_once(' ')?;
-        let release = RELEASES.iter().any(|(release, _)| *release == codename);
-        release.then(|| mirror.to_owned())
-    };
-    text.lines()
-        .find_map(known)
-        .context("apt knows no mirror of Debian")
 }
 
 /// Debian's, and others beside it: kubectl, kubectl1.33, kubectl.1.20.

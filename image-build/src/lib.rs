@@ -14,6 +14,8 @@ pub mod modules;
 pub mod packages;
 pub mod programs;
 pub mod progress;
+pub mod qemu;
+pub mod release;
 pub mod setup;
 pub mod system;
 pub mod uki;

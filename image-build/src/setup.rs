@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::{self, command};
 use crate::packages;
 use crate::progress::say;
+use crate::qemu;
 
 /// Which use each package has.
 const PACKAGES: &[(&str, &str)] = &[
@@ -57,9 +58,13 @@ pub fn supported() -> Result<u32> {
     }
 }
 
-/// Installs what is missing.
+/// Installs what is missing, and has a QEMU that can emulate several processors.
 pub fn setup() -> Result<()> {
-    let release = supported()?;
+    install(supported()?)?;
+    qemu::program().map(drop)
+}
+
+fn install(release: u32) -> Result<()> {
     let names: Vec<&str> = PACKAGES.iter().map(|(name, _)| *name).collect();
     let there = packages::installed(&names)?;
     let mut missing: Vec<&str> = names

@@ -11,6 +11,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use image_build::qemu;
 
 use crate::agent::Agent;
 use crate::process::{Bond, Process};
@@ -111,7 +112,8 @@ impl Machine {
         let begins = fs::read(directory.join(Self::LOG)).map_or(0, |bytes| bytes.len());
         let arguments = arguments(plan)?;
         let log = directory.join(Self::QEMU_LOG);
-        let process = Process::start("qemu-system-x86_64", arguments, &directory, &log, plan.bond)?;
+        let program = qemu::program()?;
+        let process = Process::start(&program, arguments, &directory, &log, plan.bond)?;
         let qmp = Qmp::connect(&directory)
             .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
         Ok(Self {
@@ -173,19 +175,28 @@ impl Machine {
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.process.ended()
     }
+
+    /// If QEMU has ended: its status, and what it or the kernel said of it.
+    pub fn obituary(&mut self) -> Option<String> {
+        let status = self.ended().ok().flatten()?;
+        let said = self.of_this_boot().replace('\r', "");
+        let why = last_words(&said).unwrap_or_default();
+        let log = fs::read_to_string(self.directory.join(Self::QEMU_LOG)).unwrap_or_default();
+        Some(format!("QEMU ended: {status}; {why} {}", log.trim_end()))
+    }
 }
 
-/// Hardware virtualization if the processor shows it; /dev/kvm alone proves nothing.
+/// The line of a console that names a kernel's death, else its last one.
+fn last_words(said: &str) -> Option<&str> {
+    const DEATHS: &[&str] = &["Oops: ", "BUG: ", "Kernel panic", "general protection"];
+    let named = |line: &&str| DEATHS.iter().any(|death| line.contains(death));
+    let last = || said.lines().rfind(|line| !line.trim().is_empty());
+    said.lines().find(named).or_else(last)
+}
+
+/// Hardware virtualization if there is any.
 fn accelerator() -> &'static str {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags = info
-        .lines()
-        .find(|line| line.starts_with("flags"))
-        .unwrap_or_default();
-    let virtualizes = flags
-        .split_whitespace()
-        .any(|flag| matches!(flag, "vmx" | "svm"));
-    if virtualizes && Path::new("/dev/kvm").exists() {
+    if qemu::virtualizes() {
         "-accel kvm -cpu host"
     } else {
         "-accel tcg,thread=multi -cpu max,+svm"
@@ -312,4 +323,23 @@ fn drive(directory: &Path, disk: &Disk) -> Result<(&'static str, String)> {
             (serial, drive)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_console_names_the_death() {
+        for (said, wanted) in [
+            (
+                "up\n[1.0] Oops: int3: 0000 [#1]\n[1.1] Kernel panic - not\n",
+                Some("[1.0] Oops: int3: 0000 [#1]"),
+            ),
+            ("up\nworking\n\n", Some("working")),
+            ("\n", None),
+        ] {
+            assert_eq!(last_words(said), wanted);
+        }
+    }
 }

@@ -32,17 +32,18 @@ pub struct Process {
 impl Process {
     /// Starts `program` in `directory`; stdout and stderr go to `log`.
     pub fn start<S: AsRef<OsStr>>(
-        program: &str,
+        program: impl AsRef<Path>,
         arguments: impl IntoIterator<Item = S>,
         directory: &Path,
         log: &Path,
         bond: Bond,
     ) -> Result<Self> {
+        let program = program.as_ref();
         let output = File::create(log).with_context(|| log.display().to_string())?;
         let mut command = match bond {
             Bond::Tied => {
                 let mut command = Command::new("setpriv");
-                command.args(["--pdeathsig", "KILL", "--", program]);
+                command.args(["--pdeathsig", "KILL", "--"]).arg(program);
                 command
             }
             Bond::Loose => {
@@ -58,11 +59,11 @@ impl Process {
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
-            .with_context(|| format!("starting {program}"))?;
+            .with_context(|| format!("starting {}", program.display()))?;
         Ok(Self {
             child,
             bond,
-            name: program.to_owned(),
+            name: program.display().to_string(),
         })
     }
 

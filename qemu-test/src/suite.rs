@@ -91,9 +91,15 @@ fn through(
             appliance = timed(boot)?;
             outcome = attempt(name, *scenario, &mut appliance);
         }
-        if let Err(text) = outcome {
-            println!("{text}\n{}", appliance.evidence());
-            failed.push(*name);
+        let Err(text) = outcome else { continue };
+        failed.push(*name);
+        let death = appliance.machine.obituary();
+        for line in death.iter().chain([&text, &appliance.evidence()]) {
+            println!("{line}");
+        }
+        if death.is_some() {
+            drop(appliance);
+            appliance = timed(boot)?;
         }
     }
     Ok(failed)
