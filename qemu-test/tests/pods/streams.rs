@@ -38,8 +38,10 @@ pub(crate) fn exec_passes_streams_and_codes(appliance: &mut Appliance) -> Result
 /// kubectl wants a terminal for -t: script(1) gives it one. Its size changes
 /// while the command runs.
 pub(crate) fn exec_has_a_terminal(appliance: &mut Appliance) -> Result<()> {
-    let inside = "stty size; tty; until [ \"$(stty size)\" = \"44 77\" ]; do sleep 0.1; done; \
-                  echo resized; exit 5";
+    // The size comes on a stream of its own, so the shell may be there before it.
+    let inside = "until_size() { until [ \"$(stty size)\" = \"$1\" ]; do sleep 0.1; done; }; \
+                  until_size \"33 99\"; stty size; tty; \
+                  until_size \"44 77\"; echo resized; exit 5";
     let outside = format!(
         "echo on $(tty); stty rows 33 cols 99; {} exec -it nginx -- /bin/sh -c '{inside}'",
         appliance.kubectl.shell_words()
