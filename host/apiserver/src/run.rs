@@ -100,10 +100,7 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
     let audit = config.audit.as_ref().map(Audit::open).transpose()?;
     let pki = Pki::open(&config.data_dir.join("pki"), config.ca.as_ref())?;
     let (listeners, addresses) = bind(&config.listen).await?;
-    let advertised = match &config.advertise {
-        Some(url) => url.clone(),
-        None => format!("https://{}", reachable(addresses.first())),
-    };
+    let advertised = advertised(&config, &addresses);
     let names = server_names(&config, &addresses);
     let credential = pki.sign(&Subject {
         name: "kube-apiserver",
@@ -114,9 +111,11 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
     let store = open_store(&config).await?;
     let kinds: Arc<Kinds> = Arc::default();
     let webhooks = webhooks(&store);
-    let admission = Admission::new(&store, &config, kinds.clone(), webhooks.clone());
+    let authorizer = Arc::new(Authorizer::new(&store));
+    let clients = (kinds.clone(), webhooks.clone());
+    let admission = Admission::new(&store, &config, authorizer.clone(), clients.0, clients.1);
     let server = Arc::new(Server {
-        authorizer: Arc::new(Authorizer::new(&store)),
+        authorizer,
         authenticator: authenticator(&config, &store)?,
         admission: Arc::new(admission),
         audit,
@@ -236,6 +235,12 @@ async fn bind(wanted: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr
         listeners.push(listener);
     }
     Ok((listeners, addresses))
+}
+
+/// The server's URL, for clients.
+fn advertised(config: &Config, addresses: &[SocketAddr]) -> String {
+    let own = || format!("https://{}", reachable(addresses.first()));
+    config.advertise.clone().unwrap_or_else(own)
 }
 
 /// An address that a client on this machine can dial.

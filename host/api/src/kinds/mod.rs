@@ -519,7 +519,7 @@ pub fn initial_objects() -> Vec<(KindRef, Value)> {
     out
 }
 
-pub use certificates::{stamp_conditions, stamp_requester};
+pub use certificates::{SigningRequest, stamp_conditions, stamp_requester};
 
 #[cfg(test)]
 mod group_tests;

@@ -11,6 +11,7 @@
 //! store.
 
 mod attributes;
+mod certificates;
 mod conditions;
 mod defaults;
 mod limits;
@@ -29,6 +30,7 @@ mod webhooks;
 
 pub(crate) use attributes::{Attributes, Operation, Options};
 
+use crate::authz::Authorizer;
 use crate::config::Config;
 use crate::kinds::Kinds;
 use crate::registry::Along;
@@ -66,6 +68,7 @@ impl Also {
 
 pub(crate) struct Admission {
     store: Store,
+    authorizer: Arc<Authorizer>,
     kinds: Arc<Kinds>,
     limit_ranges: Collection,
     priorities: Collection,
@@ -83,11 +86,13 @@ impl Admission {
     pub(crate) fn new(
         store: &Store,
         config: &Config,
+        authorizer: Arc<Authorizer>,
         kinds: Arc<Kinds>,
         client: Arc<Client>,
     ) -> Admission {
         Admission {
             store: store.clone(),
+            authorizer,
             policies: Policies::new(store.clone(), kinds.clone()),
             kinds,
             limit_ranges: Collection::new(store, "/registry/core/limitranges/"),
@@ -212,6 +217,7 @@ impl Admission {
     ) -> Result<(), Status> {
         let create = a.operation == Operation::Create;
         node_restriction::check(&self.store, a, object, old)?;
+        certificates::check(&self.authorizer, a, object, old)?;
         if a.is("", "pods") {
             warnings.extend(pod_security::check(&self.store, a, object, old)?);
         }

@@ -1,7 +1,7 @@
 //! NodeRestriction: a node writes itself, its lease and the status of its own
 //! pods, and nothing of others (upstream's `plugin/pkg/admission/noderestriction`).
 
-use super::{Attributes, Operation};
+use super::{Attributes, Operation, certificates};
 use crate::lookup;
 use api::meta;
 use api::status::Status;
@@ -39,6 +39,7 @@ pub(super) fn check(
         ("", "pods", "") => pod(a, node, object, old),
         ("", "pods", "status") => pod_status(node, object, old),
         ("", "pods", "eviction") => evicted(store, a, node),
+        ("certificates.k8s.io", "certificatesigningrequests", "") => request(a, node, object),
         ("", "nodes", "" | "status") => own_node(a, node, object, old),
         ("coordination.k8s.io", "leases", _) if a.name != node => {
             Some("can only access node lease with the same name as the requesting node".to_owned())
@@ -93,6 +94,23 @@ fn evicted(store: &Store, a: &Attributes<'_>, node: &str) -> Option<String> {
     let pod = lookup::object(store, ("", "pods"), a.namespace, a.name).ok()?;
     (meta::text(&pod, &["spec", "nodeName"]) != node)
         .then(|| format!("node {node:?} can only evict pods with spec.nodeName set to itself"))
+}
+
+/// A node asks for certificates of its own name.
+fn request(a: &Attributes<'_>, node: &str, object: &Value) -> Option<String> {
+    let signer = meta::text(object, &["spec", "signerName"]);
+    let of_kubelets = matches!(
+        signer,
+        "kubernetes.io/kubelet-serving" | "kubernetes.io/kube-apiserver-client-kubelet"
+    );
+    if a.operation != Operation::Create || !of_kubelets {
+        return None;
+    }
+    match certificates::parse(object) {
+        Err(why) => Some(format!("unable to parse csr: {why}")),
+        Ok(request) => (request.common_name != format!("system:node:{node}"))
+            .then(|| format!("can only create a node CSR with CN=system:node:{node}")),
+    }
 }
 
 fn own_node(a: &Attributes<'_>, node: &str, object: &Value, old: Option<&Value>) -> Option<String> {

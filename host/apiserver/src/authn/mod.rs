@@ -147,7 +147,8 @@ fn digest(token: &str) -> [u8; 32] {
 pub(crate) fn certificate_user(certificate: &CertificateDer<'_>) -> Option<User> {
     let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
     let subject = parsed.subject();
-    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    // The last one, as Go has it: who signs and who trusts have to agree.
+    let name = subject.iter_common_name().last()?.as_str().ok()?.to_owned();
     let groups = subject
         .iter_organization()
         .filter_map(|o| o.as_str().ok())

@@ -29,7 +29,7 @@ pub(crate) async fn create(call: Call) -> Answer {
     body::settle_namespace(&mut object, &call.kind, &call.route.namespace)?;
     warnings.extend(body::dedup_owners(&mut object, false));
     if call.kind.has(Subresource::Approval) {
-        kinds::stamp_requester(&mut object, &call.user.name, &call.user.groups);
+        kinds::stamp_requester(&mut object, &call.user.info());
     }
     let how = Creation {
         dry_run: options.dry_run,

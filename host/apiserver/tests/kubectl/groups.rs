@@ -199,8 +199,14 @@ fn samples() -> Vec<Sample> {
     ]
 }
 
-/// A PEM block around an empty sequence: a request as far as its frame goes.
-const CSR: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUFBPQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K";
+/// Of /O=g/CN=u.
+const CSR: &str = "\
+    LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIU01Ib0NBUUF3R0RFS01BZ0dBMVVFQ2d3\
+    Qlp6RUtNQWdHQTFVRUF3d0JkVEJaTUJNR0J5cUdTTTQ5QWdFRwpDQ3FHU000OUF3RUhBMElBQkFzazFUelFJ\
+    L3VELzBMdytNazJxbXJORCszTk45Z1N2UnZ0MU9FdGRDMm40NGxVCnlvTTVySnEvRlBpUEQxQnhCSjhFYjJI\
+    T3hsMGg3QzhsNHVOT3lZNmdBREFLQmdncWhrak9QUVFEQWdOSUFEQkYKQWlBKy8vT2M4bU9pV3g5WW10bndB\
+    cGcxR3JMRjNXYmVQL2h4UU9kejR0aHp3QUloQVA2Z2ZXd0ROWk5aNWJMdApXVnp4K2hBU2k2QS9rYk1ZM3dT\
+    NE1mM0lWNis5Ci0tLS0tRU5EIENFUlRJRklDQVRFIFJFUVVFU1QtLS0tLQo=";
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const MERGE: (&str, &str) = ("content-type", "application/merge-patch+json");

@@ -1,9 +1,10 @@
-//! certificates.k8s.io: CertificateSigningRequest. Whether the request's own
-//! signature holds is judged where certificates are signed.
+//! certificates.k8s.io: CertificateSigningRequest, with the PKCS #10 request
+//! that it carries.
 
 mod request;
 mod status;
 
+pub use request::SigningRequest;
 pub use status::stamp_conditions;
 
 use super::{Kind, Subresource};
@@ -204,14 +205,15 @@ fn validate_signer(name: &str, path: &Path, errors: &mut Errors) {
     }
 }
 
-/// Writes who asks; what a client says of itself is dropped.
-pub fn stamp_requester(object: &mut Value, user: &str, groups: &[String]) {
+/// Writes who asks, a `UserInfo`; what a client says of itself is dropped.
+pub fn stamp_requester(object: &mut Value, user: &Value) {
     let spec = meta::ensure(object, "spec");
-    for key in ["uid", "extra"] {
+    for key in ["username", "uid", "groups", "extra"] {
         spec.shift_remove(key);
+        if let Some(said) = user.get(key) {
+            spec.insert(key.to_owned(), said.clone());
+        }
     }
-    spec.insert("username".to_owned(), user.into());
-    spec.insert("groups".to_owned(), groups.into());
 }
 
 #[cfg(test)]

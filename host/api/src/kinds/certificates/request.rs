@@ -1,7 +1,107 @@
-//! The PEM blocks of requests and certificates, as far as their frame goes.
+//! The PEM blocks of requests and certificates: the frame of both, and what a
+//! request (PKCS #10, RFC 2986) asks for. Bounded by the size of an object.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
+
+/// What a request asks to be certified, in the fields that upstream keeps of
+/// it (Go's `x509.CertificateRequest`). Whoever made it holds the key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SigningRequest {
+    /// The last one, if there are several.
+    pub common_name: String,
+    pub organizations: Vec<String>,
+    /// The attributes of the subject that are neither: object identifier as
+    /// DER has it, and text.
+    pub others: Vec<(Vec<u8>, String)>,
+    pub dns_names: Vec<String>,
+    pub emails: Vec<String>,
+    /// Of 4 or 16 bytes.
+    pub addresses: Vec<Vec<u8>>,
+    pub uris: Vec<String>,
+    /// DER of the `SubjectPublicKeyInfo`.
+    pub public_key: Vec<u8>,
+}
+
+/// `2.5.4.3` and `2.5.4.10`, as DER has them.
+const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+const ORGANIZATION: &[u8] = &[0x55, 4, 10];
+const MALFORMED: &str = "x509: malformed certificate request";
+
+impl SigningRequest {
+    /// Reads a PEM text, as `spec.request` has it once base64 is taken off.
+    ///
+    /// # Errors
+    /// Why it is no request, or that its signature isn't its key's.
+    pub fn parse(pem: &str) -> Result<SigningRequest, &'static str> {
+        let blocks = blocks(pem);
+        let block = match blocks.first() {
+            Some(block) if block.label == "CERTIFICATE REQUEST" => block,
+            _ => return Err("PEM block type must be CERTIFICATE REQUEST"),
+        };
+        match sequence_length(&block.der) {
+            Some(length) if length == block.der.len() => {}
+            Some(length) if length < block.der.len() => {
+                return Err("asn1: syntax error: trailing data");
+            }
+            _ => return Err("asn1: structure error: tags don't match"),
+        }
+        let (_, request) = X509CertificationRequest::from_der(&block.der).map_err(|_| MALFORMED)?;
+        request
+            .verify_signature()
+            .map_err(|_| "x509: the request's signature isn't its key's")?;
+        let info = &request.certification_request_info;
+        let mut read = SigningRequest {
+            public_key: info.subject_pki.raw.to_vec(),
+            ..SigningRequest::default()
+        };
+        read.name(&info.subject)?;
+        for extension in request.requested_extensions().into_iter().flatten() {
+            if let ParsedExtension::SubjectAlternativeName(names) = extension {
+                for name in &names.general_names {
+                    read.alternative(name)?;
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    fn name(&mut self, subject: &X509Name<'_>) -> Result<(), &'static str> {
+        for attribute in subject.iter_attributes() {
+            let text = attribute.as_str().map_err(|_| MALFORMED)?.to_owned();
+            match attribute.attr_type().as_bytes() {
+                COMMON_NAME => self.common_name = text,
+                ORGANIZATION => self.organizations.push(text),
+                other => self.others.push((other.to_vec(), text)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Kinds of names that upstream doesn't know go unsaid.
+    fn alternative(&mut self, name: &GeneralName<'_>) -> Result<(), &'static str> {
+        match name {
+            GeneralName::DNSName(name) => self.dns_names.push((*name).to_owned()),
+            GeneralName::RFC822Name(name) => self.emails.push((*name).to_owned()),
+            GeneralName::URI(name) => self.uris.push((*name).to_owned()),
+            GeneralName::IPAddress(bytes) if matches!(bytes.len(), 4 | 16) => {
+                self.addresses.push(bytes.to_vec());
+            }
+            GeneralName::IPAddress(_) => return Err("x509: cannot parse IP address"),
+            GeneralName::Invalid(..) => return Err(MALFORMED),
+            GeneralName::OtherName(..)
+            | GeneralName::X400Address(_)
+            | GeneralName::DirectoryName(_)
+            | GeneralName::EDIPartyName(_)
+            | GeneralName::RegisteredID(_) => {}
+        }
+        Ok(())
+    }
+}
 
 /// One PEM block: its label and its bytes.
 struct Block {
@@ -65,17 +165,7 @@ fn sequence_length(der: &[u8]) -> Option<usize> {
 
 /// Whether `field`, base64 as JSON has it, holds one request.
 pub(super) fn check(field: &str) -> Result<(), &'static str> {
-    let text = decoded(field);
-    let blocks = blocks(&text);
-    let block = match blocks.first() {
-        Some(block) if block.label == "CERTIFICATE REQUEST" => block,
-        _ => return Err("PEM block type must be CERTIFICATE REQUEST"),
-    };
-    match sequence_length(&block.der) {
-        Some(length) if length == block.der.len() => Ok(()),
-        Some(length) if length < block.der.len() => Err("asn1: syntax error: trailing data"),
-        _ => Err("asn1: structure error: tags don't match"),
-    }
+    SigningRequest::parse(&decoded(field)).map(drop)
 }
 
 /// Whether `field` holds certificates, or nothing.

@@ -1,5 +1,5 @@
 use crate::kinds::group_tests::{faults, row, shows};
-use crate::kinds::{KindRef, stamp_conditions, stamp_requester};
+use crate::kinds::{KindRef, SigningRequest, stamp_conditions, stamp_requester};
 use base64::Engine as _;
 use serde_json::{Value, json};
 
@@ -14,9 +14,18 @@ fn pem(label: &str, der: &[u8]) -> String {
     ))
 }
 
+/// Of /O=g/CN=u, with a key on P-256.
+const CSR: &str = "\
+    LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIU01Ib0NBUUF3R0RFS01BZ0dBMVVFQ2d3\
+    Qlp6RUtNQWdHQTFVRUF3d0JkVEJaTUJNR0J5cUdTTTQ5QWdFRwpDQ3FHU000OUF3RUhBMElBQkFzazFUelFJ\
+    L3VELzBMdytNazJxbXJORCszTk45Z1N2UnZ0MU9FdGRDMm40NGxVCnlvTTVySnEvRlBpUEQxQnhCSjhFYjJI\
+    T3hsMGg3QzhsNHVOT3lZNmdBREFLQmdncWhrak9QUVFEQWdOSUFEQkYKQWlBKy8vT2M4bU9pV3g5WW10bndB\
+    cGcxR3JMRjNXYmVQL2h4UU9kejR0aHp3QUloQVA2Z2ZXd0ROWk5aNWJMdApXVnp4K2hBU2k2QS9rYk1ZM3dT\
+    NE1mM0lWNis5Ci0tLS0tRU5EIENFUlRJRklDQVRFIFJFUVVFU1QtLS0tLQo=";
+
 fn request() -> Value {
     json!({"spec": {
-        "request": pem("CERTIFICATE REQUEST", &[0x30, 1, 0]),
+        "request": CSR,
         "signerName": "example.com/signer", "usages": ["client auth"]}})
 }
 
@@ -24,6 +33,7 @@ fn request() -> Value {
 fn requests_are_checked() {
     let spec = |patch: Value| json!({"spec": patch});
     let other = pem("CERTIFICATE", &[0x30, 0]);
+    let empty = pem("CERTIFICATE REQUEST", &[0x30, 1, 0]);
     let why = format!(
         "spec.request: Invalid value: {other:?}: PEM block type must be CERTIFICATE REQUEST"
     );
@@ -33,6 +43,12 @@ fn requests_are_checked() {
         request(),
         &[
             (spec(json!({"request": other})), &why),
+            (
+                spec(json!({"request": empty})),
+                &format!(
+                    "spec.request: Invalid value: {empty:?}: x509: malformed certificate request"
+                ),
+            ),
             (spec(json!({"usages": null})), "spec.usages: Required value"),
             (
                 spec(json!({"usages": ["signing", "signing"]})),
@@ -63,7 +79,7 @@ fn requests_are_checked() {
     let mut asked = request();
     asked["spec"]["username"] = "mallory".into();
     asked["spec"]["uid"] = "1".into();
-    stamp_requester(&mut asked, "u", &["g".to_owned()]);
+    stamp_requester(&mut asked, &json!({"username": "u", "groups": ["g"]}));
     asked["spec"]["expirationSeconds"] = 3600.into();
     assert_eq!(asked["spec"].get("uid"), None);
     shows(
@@ -151,4 +167,61 @@ fn conditions_get_times() {
     let made = &new["status"]["conditions"][0];
     assert_eq!(made["lastTransitionTime"], since);
     assert_eq!(made["lastUpdateTime"], "1970-01-01T00:00:00Z");
+}
+
+fn der() -> Vec<u8> {
+    let engine = base64::engine::general_purpose::STANDARD;
+    let text = String::from_utf8(engine.decode(CSR).expect("base64")).expect("text");
+    let body: String = text.lines().filter(|l| !l.starts_with('-')).collect();
+    engine.decode(body).expect("base64")
+}
+
+fn parse(der: &[u8]) -> Result<SigningRequest, &'static str> {
+    let body = base64::engine::general_purpose::STANDARD.encode(der);
+    SigningRequest::parse(&format!(
+        "-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n"
+    ))
+}
+
+#[test]
+fn a_request_is_read_and_its_signature_held_to() {
+    let whole = der();
+    let read = parse(&whole).expect("a request");
+    assert_eq!(
+        (&*read.common_name, read.organizations),
+        ("u", vec!["g".to_owned()])
+    );
+    assert_eq!(read.public_key.first(), Some(&0x30));
+    // The name is signed for: another one isn't this request's.
+    let mut other = whole.clone();
+    let at = whole.windows(3).position(|w| w == [0x0c, 1, b'u']);
+    other[at.expect("the common name") + 2] = b'v';
+    assert_eq!(
+        parse(&other),
+        Err("x509: the request's signature isn't its key's")
+    );
+}
+
+#[test]
+fn no_bytes_but_the_signed_ones_are_a_request() {
+    let mut random = fuzzing::Random::seeded();
+    let whole = der();
+    let wanted = parse(&whole).expect("a request");
+    for _ in 0..fuzzing::rounds(3000) {
+        let mut bytes = whole.clone();
+        for _ in 0..=random.below(3) {
+            let at = random.below(bytes.len());
+            match random.below(4) {
+                0 => bytes.truncate(at),
+                1 => bytes.insert(at, random.draw().to_le_bytes()[0]),
+                _ => bytes[at] = random.draw().to_le_bytes()[0],
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        if let Ok(read) = parse(&bytes) {
+            assert_eq!(read, wanted);
+        }
+    }
 }
