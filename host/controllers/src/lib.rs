@@ -6,6 +6,7 @@
 //! writes, and a small loop that carries them out through the same client as
 //! everybody. Time is an argument of plans. Nothing here touches the store.
 
+mod election;
 mod event_ttl;
 mod garbage;
 mod namespace;
@@ -16,6 +17,9 @@ mod recorder;
 mod role_aggregation;
 mod scheduler;
 
+pub use election::{Candidate, Timing};
+
+use election::Election;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::ClusterRole;
@@ -34,6 +38,9 @@ pub struct Config {
     pub node_grace: Duration,
     /// This process in the `reportingInstance` of events.
     pub instance: String,
+    /// Where several servers share a store, who this one is: then the controllers
+    /// run in the one that holds the Lease `kube-system/atoll-controllers`.
+    pub candidate: Option<Candidate>,
 }
 
 impl Config {
@@ -44,6 +51,7 @@ impl Config {
             event_ttl: Duration::from_secs(3600),
             node_grace: Duration::from_secs(40),
             instance: "atoll".to_owned(),
+            candidate: None,
         }
     }
 }
@@ -65,13 +73,26 @@ impl From<Client> for Clients {
     }
 }
 
+/// The Lease of whose server's controllers run.
+const LEASE: &str = "atoll-controllers";
+
 /// Runs all controllers until `shutdown` resolves. What was under way then may
 /// be half done; every plan starts from what is there.
 pub async fn run(clients: impl Into<Clients>, config: Config, shutdown: impl Future<Output = ()>) {
+    let clients = clients.into();
+    let Some(candidate) = config.candidate.clone() else {
+        tokio::select! {
+            () = shutdown => {}
+            () = Box::pin(run_all(clients, config)) => {}
+        }
+        return;
+    };
+    let mut election = Election::new(clients.controllers.clone(), LEASE, candidate);
     tokio::select! {
         () = shutdown => {}
-        () = Box::pin(run_all(clients.into(), config)) => {}
+        () = election.lead(|| run_all(clients.clone(), config.clone())) => {}
     }
+    election.release().await;
 }
 
 async fn run_all(clients: Clients, config: Config) {

@@ -81,6 +81,8 @@ async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> a
     let data_dir = config.data_dir.clone();
     let given_ca = config.ca.as_ref().map(|ca| ca.certificate.clone());
     let names = config.node_names.clone();
+    // An etcd may have other servers, too.
+    let candidate = config.etcd.is_some().then(controllers::Candidate::here);
     let running = apiserver::run(config).await?;
     for address in running.addresses() {
         log::info!("the API is served at https://{address}");
@@ -110,7 +112,10 @@ async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> a
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let controllers = tokio::spawn(controllers::run(
         clients,
-        controllers::Config::new(root_ca),
+        controllers::Config {
+            candidate,
+            ..controllers::Config::new(root_ca)
+        },
         async { drop(stopped.await) },
     ));
     tokio::select! {
