@@ -1,11 +1,12 @@
 //! What keeps the API's promises that nobody else keeps: pods get nodes,
 //! namespaces get their defaults and go away whole, nodes that fell silent are
-//! marked, what is orphaned or old is removed.
+//! marked, certificates are signed, what is orphaned or old is removed.
 //!
 //! Each file is one controller: a pure plan from what the caches show to
 //! writes, and a small loop that carries them out through the same client as
 //! everybody. Time is an argument of plans. Nothing here touches the store.
 
+mod certificates;
 mod election;
 mod event_ttl;
 mod garbage;
@@ -17,9 +18,11 @@ mod recorder;
 mod role_aggregation;
 mod scheduler;
 
+pub use certificates::{Authority, AuthorityError};
 pub use election::{Candidate, Timing};
 
 use election::Election;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::ClusterRole;
@@ -41,6 +44,8 @@ pub struct Config {
     /// Where several servers share a store, who this one is: then the controllers
     /// run in the one that holds the Lease `kube-system/atoll-controllers`.
     pub candidate: Option<Candidate>,
+    /// What signs certificates that are asked for; `None`: nobody here.
+    pub authority: Option<Authority>,
 }
 
 impl Config {
@@ -52,6 +57,7 @@ impl Config {
             node_grace: Duration::from_secs(40),
             instance: "atoll".to_owned(),
             candidate: None,
+            authority: None,
         }
     }
 }
@@ -112,6 +118,13 @@ async fn run_all(clients: Clients, config: Config) {
     let aggregation = role_aggregation::Aggregation::new(client.clone(), &roles.cache());
     let roles = aggregation.feed(roles);
 
+    let requests =
+        Reflector::<CertificateSigningRequest>::new(client.clone(), certificates::REQUESTS);
+    let authority = config.authority.clone();
+    let certificates =
+        certificates::Certificates::new(client.clone(), authority, &requests.cache());
+    let requests = certificates.feed(requests);
+
     let (pod_cache, node_cache) = (pods.cache(), nodes.cache());
     let (lease_cache, event_cache) = (leases.cache(), events.cache());
     let scheduler = scheduler::Scheduler::new(clients.scheduler, &config, &pod_cache, &node_cache);
@@ -130,6 +143,8 @@ async fn run_all(clients: Clients, config: Config) {
         leases.run(),
         roles.run(),
         aggregation.run(),
+        requests.run(),
+        certificates.run(),
         events.run(),
         scheduler.run(),
         defaults.run(),

@@ -100,9 +100,9 @@ async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> a
             show(console, running.kubeconfig());
         }
     }
-    let root_ca = match given_ca {
-        Some(certificate) => certificate,
-        None => fs::read_to_string(data_dir.join("pki/ca.crt"))?,
+    let controllers_config = controllers::Config {
+        candidate,
+        ..controllers_config(&data_dir, given_ca)?
     };
     let client = |user| reconcile::Client::new(running.server().local_transport(user));
     let clients = controllers::Clients {
@@ -110,14 +110,9 @@ async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> a
         scheduler: client(apiserver::User::scheduler()),
     };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let controllers = tokio::spawn(controllers::run(
-        clients,
-        controllers::Config {
-            candidate,
-            ..controllers::Config::new(root_ca)
-        },
-        async { drop(stopped.await) },
-    ));
+    let controllers = tokio::spawn(controllers::run(clients, controllers_config, async {
+        drop(stopped.await)
+    }));
     tokio::select! {
         () = running.failed() => anyhow::bail!("the store has failed"),
         stopped = asked_to_stop() => stopped?,
@@ -127,6 +122,22 @@ async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> a
     controllers.await?;
     running.stop().await?;
     Ok(())
+}
+
+/// The controllers sign with the CA that the API server trusts.
+fn controllers_config(
+    data_dir: &Path,
+    given_ca: Option<String>,
+) -> anyhow::Result<controllers::Config> {
+    let root_ca = match given_ca {
+        Some(certificate) => certificate,
+        None => fs::read_to_string(data_dir.join("pki/ca.crt"))?,
+    };
+    let key = fs::read_to_string(data_dir.join("pki/ca.key"))?;
+    Ok(controllers::Config {
+        authority: Some(controllers::Authority::open(&root_ca, &key)?),
+        ..controllers::Config::new(root_ca)
+    })
 }
 
 fn alone(data_dir: PathBuf, listen: Vec<SocketAddr>, out: Option<PathBuf>) -> apiserver::Config {
