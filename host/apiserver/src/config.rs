@@ -1,6 +1,7 @@
 //! What the API server is told: a part of `control`'s configuration.
 
 use crate::audit::AuditConfig;
+use crate::authn::oidc::OidcConfig;
 use serde::Deserialize;
 use std::fs;
 use std::net::SocketAddr;
@@ -49,6 +50,9 @@ pub struct Config {
     /// What of requests is recorded, if anything.
     #[serde(default)]
     pub audit: Option<AuditConfig>,
+    /// Whose ID tokens count as bearer tokens, if anybody's.
+    #[serde(default)]
+    pub oidc: Option<OidcConfig>,
 }
 
 /// An etcd that holds the store, and how to talk to it: upstream's options.

@@ -49,6 +49,7 @@ mod warnings;
 mod webhook;
 
 pub use audit::{AuditConfig, AuditError};
+pub use authn::oidc::{OidcConfig, OidcError};
 pub use config::{Ca, Config, Etcd, Token, default_service_cidrs, issuer};
 pub use dialer::{Connecting, Destination, Dialer, Stream};
 pub use kinds::{Kinds, Table};

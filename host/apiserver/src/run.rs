@@ -7,6 +7,7 @@
 use crate::admission::{Admission, quota};
 use crate::audit::{Audit, AuditError};
 use crate::authn::keys::Keys;
+use crate::authn::oidc::{Oidc, OidcError};
 use crate::authn::{Authenticator, legacy::Filler};
 use crate::authz::{Authorizer, bootstrap};
 use crate::config::Config;
@@ -45,6 +46,8 @@ pub enum RunError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Audit(#[from] AuditError),
+    #[error(transparent)]
+    Oidc(#[from] OidcError),
     #[error(transparent)]
     Pki(#[from] PkiError),
     #[error("listen on {address}: {source}")]
@@ -114,9 +117,10 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
     let authorizer = Arc::new(Authorizer::new(&store));
     let clients = (kinds.clone(), webhooks.clone());
     let admission = Admission::new(&store, &config, authorizer.clone(), clients.0, clients.1);
+    let authenticator = authenticator(&config, &store, &webhooks)?;
     let server = Arc::new(Server {
         authorizer,
-        authenticator: authenticator(&config, &store)?,
+        authenticator,
         admission: Arc::new(admission),
         audit,
         advertised: advertised.clone(),
@@ -193,10 +197,16 @@ async fn definitions(server: &Server) -> Result<Option<Definitions>, RunError> {
     Ok(Some(task))
 }
 
-fn authenticator(config: &Config, store: &Store) -> Result<Arc<Authenticator>, PkiError> {
+fn authenticator(
+    config: &Config,
+    store: &Store,
+    client: &Arc<WebhookClient>,
+) -> Result<Arc<Authenticator>, RunError> {
     let keys = Keys::open(&config.data_dir.join("pki/service-account"))?;
     let issuer = &config.service_account_issuer;
-    let authenticator = Authenticator::new(&config.tokens, keys, issuer, store);
+    let oidc = config.oidc.as_ref();
+    let oidc = oidc.map(|oidc| Oidc::new(oidc, issuer, client.clone()).map(Arc::new));
+    let authenticator = Authenticator::new(&config.tokens, keys, issuer, store, oidc.transpose()?);
     Ok(Arc::new(authenticator))
 }
 
@@ -209,6 +219,9 @@ fn keepers(server: &Server, ca: &str, seen: &watch::Receiver<bool>) -> JoinSet<(
         ca: ca.to_owned(),
     };
     tasks.spawn(filler.run(seen.clone()));
+    if let Some(oidc) = server.authenticator.oidc.clone() {
+        tasks.spawn(oidc.run(seen.clone()));
+    }
     let (store, kinds) = (server.store.clone(), server.kinds.clone());
     tasks.spawn(quota::account::run(store, kinds, seen.clone()));
     let compacting = compaction::run(server.store.clone(), compaction::INTERVAL);

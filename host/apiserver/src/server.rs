@@ -173,7 +173,7 @@ impl Server {
             selected: &selected,
             size: body.len(),
         };
-        let authenticated = self.authenticate(identity, &parts.headers, now);
+        let authenticated = self.authenticate(identity, &parts.headers, now).await;
         if let Some(audit) = &self.audit {
             noted.trail = audit.begin(&arrival, authenticated.as_ref().ok());
         }
@@ -250,7 +250,7 @@ impl Server {
     }
 
     /// Whom the request comes from.
-    fn authenticate(
+    async fn authenticate(
         &self,
         identity: Identity,
         headers: &http::HeaderMap,
@@ -259,7 +259,8 @@ impl Server {
         match identity {
             Identity::Known(user) => Ok(user),
             Identity::Connection(certificate) => {
-                self.authenticator.user(headers, certificate.as_ref(), now)
+                let certificate = certificate.as_ref();
+                self.authenticator.user(headers, certificate, now).await
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Asking webhooks: one POST of JSON over TLS, one answer of JSON, all bounded
-//! in time and size. For conversion here, for admission by its plugins.
+//! in time and size. For conversion here, for admission by its plugins; and GET
+//! of documents, for `authn::oidc`.
 
 use crate::dialer::{Destination, Dialer};
 use api::custom::conversion::{self, Converter, Target, Webhook};
@@ -24,7 +25,8 @@ pub struct Client {
     pub(crate) dialer: Arc<dyn Dialer>,
 }
 
-fn trusting(ca: &[u8]) -> Result<Arc<ClientConfig>, String> {
+/// Trusts these authorities, in PEM, and no other.
+pub(crate) fn trusting(ca: &[u8]) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca) {
         let certificate =
@@ -63,7 +65,13 @@ impl Client {
             query => format!("{path}?{query}"),
         };
         let url = url(target, &name, &path);
-        let asked = self.exchange(&to, &name, &path, ca, body);
+        let request = Request::post(&path)
+            .header(header::HOST, &name)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json")
+            .body(Full::new(bytes::Bytes::from(body.to_string())))
+            .map_err(|e| format!("Post {url:?}: {e}"))?;
+        let asked = self.exchange(&to, &name, trusting(ca)?, request, MAX_ANSWER);
         match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Failed::Refused(why))) => Err(why),
@@ -72,20 +80,47 @@ impl Client {
         }
     }
 
+    /// The JSON at a URL of HTTPS, of `most` bytes at most. Redirections are
+    /// refusals.
+    pub(crate) async fn get(
+        &self,
+        url: &str,
+        tls: Arc<ClientConfig>,
+        most: usize,
+        timeout: Duration,
+    ) -> Result<Value, String> {
+        let target = Target::Url(url.to_owned());
+        let malformed = || format!("Get {url:?}: malformed");
+        let (to, name, path) = Destination::of(&target).ok_or_else(malformed)?;
+        let host = url.split('/').nth(2).unwrap_or_default();
+        let request = Request::get(path)
+            .header(header::HOST, host)
+            .header(header::ACCEPT, "application/json")
+            .body(Full::default())
+            .map_err(|_| malformed())?;
+        let asked = self.exchange(&to, &name, tls, request, most);
+        match tokio::time::timeout(timeout, asked).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Failed::Refused(why) | Failed::Unreached(why))) => {
+                Err(format!("Get {url:?}: {why}"))
+            }
+            Err(_) => Err(format!("Get {url:?}: context deadline exceeded")),
+        }
+    }
+
     async fn exchange(
         &self,
         to: &Destination,
         name: &str,
-        path: &str,
-        ca: &[u8],
-        body: &Value,
+        tls: Arc<ClientConfig>,
+        request: Request<Full<bytes::Bytes>>,
+        most: usize,
     ) -> Result<Value, Failed> {
         let failed = |e: &dyn std::fmt::Display| Failed::Unreached(e.to_string());
         let connected = self.dialer.connect(to).await;
         let stream = connected.map_err(|e| Failed::Unreached(undialed(to, &e)))?;
         let server = ServerName::try_from(name.to_owned()).map_err(|e| failed(&e))?;
-        let trusted = trusting(ca).map_err(Failed::Refused)?;
-        let tls = tokio_rustls::TlsConnector::from(trusted)
+        let tls = tokio_rustls::TlsConnector::from(tls)
             .connect(server, stream)
             .await
             .map_err(|e| failed(&e))?;
@@ -93,15 +128,9 @@ impl Client {
             .await
             .map_err(|e| failed(&e))?;
         let running = tokio::spawn(connection);
-        let request = Request::post(path)
-            .header(header::HOST, name)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, "application/json")
-            .body(Full::new(bytes::Bytes::from(body.to_string())))
-            .map_err(|e| failed(&e))?;
         let answer = sender.send_request(request).await.map_err(|e| failed(&e))?;
         let code = answer.status();
-        let read = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+        let read = Limited::new(answer.into_body(), most).collect().await;
         running.abort();
         let bytes = read.map_err(|e| failed(&e))?.to_bytes();
         if !code.is_success() {

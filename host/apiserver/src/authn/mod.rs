@@ -1,13 +1,15 @@
 //! Authentication: client certificates (CN is the user, O its groups), static
-//! bearer tokens, service account tokens, bootstrap tokens. Certificates are
-//! verified by TLS before this reads them. Wrong credentials are refused,
+//! bearer tokens, service account tokens, bootstrap tokens, ID tokens of an
+//! issuer. Certificates are verified by TLS before this reads them. Wrong credentials are refused,
 //! absent ones are anonymous.
 
 pub(crate) mod account;
 mod bootstrap_token;
 pub(crate) mod impersonate;
+mod jws;
 pub(crate) mod keys;
 pub(crate) mod legacy;
+pub(crate) mod oidc;
 
 use crate::config::Token;
 use crate::user::User;
@@ -15,11 +17,20 @@ use api::status::Status;
 use http::HeaderMap;
 use jiff::Timestamp;
 use keys::Keys;
+use oidc::Oidc;
 use rustls_pki_types::CertificateDer;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::sync::Arc;
 use store::Store;
 use x509_parser::prelude::FromDer;
+
+const INVALID: &str = "invalid bearer token";
+
+fn refused(why: String) -> String {
+    format!("[{INVALID}, {why}]")
+}
 
 /// What a token proved.
 #[derive(Debug)]
@@ -35,21 +46,30 @@ pub(crate) struct Authenticator {
     pub(crate) keys: Keys,
     pub(crate) issuer: String,
     store: Store,
+    /// Whose ID tokens count too.
+    pub(crate) oidc: Option<Arc<Oidc>>,
 }
 
 impl Authenticator {
-    pub(crate) fn new(tokens: &[Token], keys: Keys, issuer: &str, store: &Store) -> Authenticator {
+    pub(crate) fn new(
+        tokens: &[Token],
+        keys: Keys,
+        issuer: &str,
+        store: &Store,
+        oidc: Option<Arc<Oidc>>,
+    ) -> Authenticator {
         let user = |t: &Token| User::new(t.user.clone(), t.groups.clone());
         Authenticator {
             tokens: tokens.iter().map(|t| (digest(&t.token), user(t))).collect(),
             keys,
             issuer: issuer.to_owned(),
             store: store.clone(),
+            oidc,
         }
     }
 
     /// The user of a request; `certificate` is the connection's.
-    pub(crate) fn user(
+    pub(crate) async fn user(
         &self,
         headers: &HeaderMap,
         certificate: Option<&User>,
@@ -62,6 +82,7 @@ impl Authenticator {
             return Ok(User::anonymous());
         };
         self.token(token, &self.audiences(), now)
+            .await
             .map(|proven| proven.user)
             .map_err(|why| {
                 log::debug!("a bearer token was refused: {why}");
@@ -75,34 +96,61 @@ impl Authenticator {
     }
 
     /// Whom a bearer token proves to any of `audiences`, or why nobody.
-    pub(crate) fn token(
+    pub(crate) async fn token(
         &self,
         token: &str,
         audiences: &[String],
         now: Timestamp,
     ) -> Result<Proven, String> {
-        // Tokens that name no audience are meant for this server.
-        let own = |user: User| match audiences.contains(&self.issuer) {
+        if let Some(user) = self.tokens.get(&digest(token)) {
+            return self.own(user.clone(), audiences);
+        }
+        if let Some(user) = bootstrap_token::user(&self.store, token, now) {
+            return self.own(user, audiences);
+        }
+        match self.keys.verify(token) {
+            Some(claims) if account::is_ours(&claims, &self.issuer) => {
+                self.account(&claims, audiences, now)
+            }
+            _ => self.foreign(token, audiences, now).await,
+        }
+    }
+
+    /// What names no audience of the API is meant for this server.
+    fn own(&self, user: User, audiences: &[String]) -> Result<Proven, String> {
+        match audiences.contains(&self.issuer) {
             true => Ok(Proven {
                 user,
                 audiences: self.audiences(),
             }),
-            false => Err("invalid bearer token".to_owned()),
+            false => Err(INVALID.to_owned()),
+        }
+    }
+
+    /// Of a token that somebody else issued.
+    async fn foreign(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: Timestamp,
+    ) -> Result<Proven, String> {
+        let Some(oidc) = &self.oidc else {
+            return Err(INVALID.to_owned());
         };
-        if let Some(user) = self.tokens.get(&digest(token)) {
-            return own(user.clone());
+        match oidc.user(token, now).await {
+            None => Err(INVALID.to_owned()),
+            Some(proven) => self.own(proven.map_err(refused)?, audiences),
         }
-        if let Some(user) = bootstrap_token::user(&self.store, token, now) {
-            return own(user);
-        }
-        let Some(claims) = self.keys.verify(token) else {
-            return Err("invalid bearer token".to_owned());
-        };
-        if !account::is_ours(&claims, &self.issuer) {
-            return Err("invalid bearer token".to_owned());
-        }
-        let refused = |why: String| format!("[invalid bearer token, {why}]");
-        let named = match account::audiences(&claims) {
+    }
+
+    /// Of verified claims of a service account's token.
+    fn account(
+        &self,
+        claims: &Value,
+        audiences: &[String],
+        now: Timestamp,
+    ) -> Result<Proven, String> {
+        let named = match account::audiences(claims) {
             none if none.is_empty() => self.audiences(),
             named => named,
         };
@@ -116,7 +164,7 @@ impl Authenticator {
                 "token audiences {named:?} is invalid for the target audiences {audiences:?}"
             )));
         }
-        let user = account::user(&self.store, &claims, now).map_err(refused)?;
+        let user = account::user(&self.store, claims, now).map_err(refused)?;
         Ok(Proven {
             user,
             audiences: good,

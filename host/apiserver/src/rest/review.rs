@@ -22,7 +22,7 @@ pub(crate) async fn answer(call: Call) -> Answer {
     call.mutate(Operation::Create, &mut review, None).await?;
     call.admit(Operation::Create, &review, None).await?;
     let status = match call.kind.plural() {
-        "tokenreviews" => token(&call, &review)?,
+        "tokenreviews" => token(&call, &review).await?,
         "selfsubjectreviews" => json!({"userInfo": call.user.info()}),
         "selfsubjectrulesreviews" => rules(&call, &review)?,
         "selfsubjectaccessreviews" => access(&call, &call.user, &review)?,
@@ -65,7 +65,7 @@ fn texts(value: &Value, path: &[&str]) -> Vec<String> {
         .collect()
 }
 
-fn token(call: &Call, review: &Value) -> Result<Value, Status> {
+async fn token(call: &Call, review: &Value) -> Result<Value, Status> {
     let token = meta::text(review, &["spec", "token"]);
     if token.is_empty() {
         return Err(Status::bad_request(
@@ -76,7 +76,8 @@ fn token(call: &Call, review: &Value) -> Result<Value, Status> {
         none if none.is_empty() => call.authenticator.audiences(),
         asked => asked,
     };
-    Ok(match call.authenticator.token(token, &asked, call.now) {
+    let proven = call.authenticator.token(token, &asked, call.now).await;
+    Ok(match proven {
         Ok(proven) => json!({
             "authenticated": true,
             "user": proven.user.info(),

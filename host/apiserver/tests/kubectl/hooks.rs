@@ -20,7 +20,7 @@ pub(crate) enum Reply {
     Never,
 }
 
-type Answer = dyn Fn(&str, &Value) -> Reply + Send + Sync;
+type Answer = dyn Fn(&str, &str, &Value) -> Reply + Send + Sync;
 
 /// Answers each question by its path, and keeps the questions.
 pub(crate) struct Server {
@@ -32,15 +32,19 @@ pub(crate) struct Server {
 
 async fn serve(
     request: Request<Incoming>,
+    url: &str,
     answer: Arc<Answer>,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
-    let question: Value = serde_json::from_slice(&body).unwrap();
+    let question: Value = match body.is_empty() {
+        true => Value::Null,
+        false => serde_json::from_slice(&body).unwrap(),
+    };
     asked.lock().unwrap().push((path.clone(), question.clone()));
     let full = |text: String| Full::new(Bytes::from(text));
-    Ok(match answer(&path, &question) {
+    Ok(match answer(url, &path, &question) {
         Reply::Json(value) => Response::new(full(value.to_string())),
         Reply::Refuse(code, text) => Response::builder()
             .status(code)
@@ -52,6 +56,13 @@ async fn serve(
 
 impl Server {
     pub(crate) fn start(answer: impl Fn(&str, &Value) -> Reply + Send + Sync + 'static) -> Server {
+        Server::start_named(move |_, path, question| answer(path, question))
+    }
+
+    /// The answers may depend on the server's own URL, the first argument.
+    pub(crate) fn start_named(
+        answer: impl Fn(&str, &str, &Value) -> Reply + Send + Sync + 'static,
+    ) -> Server {
         let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -71,15 +82,18 @@ impl Server {
         let port = listener.local_addr().unwrap().port();
         let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
         let (answer, kept): (Arc<Answer>, _) = (Arc::new(answer), asked.clone());
+        let url = format!("https://127.0.0.1:{port}");
+        let own_url = url.clone();
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, answer, kept) = (acceptor.clone(), answer.clone(), kept.clone());
+                let url = own_url.clone();
                 tokio::spawn(async move {
                     let Ok(tls) = acceptor.accept(stream).await else {
                         return;
                     };
                     let service =
-                        service_fn(|request| serve(request, answer.clone(), kept.clone()));
+                        service_fn(|request| serve(request, &url, answer.clone(), kept.clone()));
                     let serving = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(tls), service);
                     let _ = serving.await;
@@ -87,11 +101,20 @@ impl Server {
             }
         });
         Server {
-            url: format!("https://127.0.0.1:{port}"),
+            url,
             ca: own.cert.pem(),
             asked,
             _runtime: runtime,
         }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What vouches for it, in PEM.
+    pub(crate) fn ca(&self) -> &str {
+        &self.ca
     }
 
     /// The `clientConfig` that leads to `path`.

@@ -14,6 +14,7 @@ mod fuzz;
 mod groups;
 mod hooks;
 mod lists;
+mod oidc;
 mod policies;
 mod refusals;
 mod session;

@@ -45,7 +45,7 @@ impl Said {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 
-    fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         format!(
             "{} ({})\n--- stdout\n{}\n--- stderr\n{}",
             self.command,

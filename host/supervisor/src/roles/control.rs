@@ -7,6 +7,7 @@
 
 use super::audit::AuditArguments;
 use super::etcd::EtcdArguments;
+use super::oidc::OidcArguments;
 use super::{asked_to_stop, read_config, run};
 use crate::config::NODE_CREDENTIALS;
 use std::fs::{self, File};
@@ -43,6 +44,8 @@ struct Arguments {
     etcd: EtcdArguments,
     #[command(flatten)]
     audit: AuditArguments,
+    #[command(flatten)]
+    oidc: OidcArguments,
 }
 
 pub(crate) fn main(words: &[&str]) -> ExitCode {
@@ -73,6 +76,7 @@ async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> a
         Some(data_dir) => apiserver::Config {
             etcd: arguments.etcd.given(),
             audit: arguments.audit.given(),
+            oidc: arguments.oidc.given(),
             ..alone(data_dir, arguments.listen, arguments.kubeconfig_out)
         },
         None => on_appliance(read_config(words)?).await,
@@ -155,6 +159,7 @@ fn alone(data_dir: PathBuf, listen: Vec<SocketAddr>, out: Option<PathBuf>) -> ap
         mount_service_account_tokens: false,
         etcd: None,
         audit: None,
+        oidc: None,
     }
 }
 

@@ -4,6 +4,7 @@ mod audit;
 mod control;
 mod etcd;
 mod node;
+mod oidc;
 mod store;
 
 use crate::logging;

@@ -1,0 +1,259 @@
+//! OpenID Connect: ID tokens of one issuer as bearer tokens.
+//!
+//! ```text
+//! start --discovery, again every 10 s until it answers--> keys
+//!           a token that no key verifies --> keys, fetched again
+//! ```
+//! Fetched again at most once every `PAUSE`, by one request for all that wait:
+//! strangers can't have the issuer asked more often. Until the issuer has
+//! answered its tokens prove nobody. What a token may claim is in `claims`.
+
+mod claims;
+mod config;
+#[cfg(test)]
+mod tests;
+
+pub use config::{OidcConfig, OidcError};
+
+use super::jws;
+use crate::user::User;
+use crate::webhook::{Client, trusting};
+use config::Mapping;
+use jiff::Timestamp;
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, DecodingKey};
+use rustls::ClientConfig;
+use serde_json::Value;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, watch};
+
+/// Between tries to reach the issuer at the start.
+const RETRY: Duration = Duration::from_secs(10);
+/// Between fetches of keys that tokens of unknown keys cause.
+const PAUSE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Keys of one issuer; more are passed over.
+const MAX_KEYS: usize = 256;
+/// Bytes of what an issuer answers.
+const MAX_DOCUMENT: usize = 1024 * 1024;
+
+/// Where Go looks for this machine's authorities.
+const AUTHORITIES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// What signs for the issuer.
+struct Key {
+    id: Option<String>,
+    key: DecodingKey,
+}
+
+/// What is known of the issuer's keys.
+struct Keys {
+    /// Where they come from (`jwks_uri`).
+    url: String,
+    keys: Vec<Key>,
+    /// Grows with each fetch.
+    round: u64,
+}
+
+pub(crate) struct Oidc {
+    issuer: String,
+    client_id: String,
+    mapping: Mapping,
+    algorithms: Vec<Algorithm>,
+    client: Arc<Client>,
+    tls: Arc<ClientConfig>,
+    /// `None` until the issuer has answered.
+    keys: RwLock<Option<Arc<Keys>>>,
+    /// When keys were last fetched for a token; held while it is done.
+    fetching: Mutex<Option<Instant>>,
+}
+
+impl Oidc {
+    /// `own` is the issuer of service accounts' tokens.
+    pub(crate) fn new(
+        config: &OidcConfig,
+        own: &str,
+        client: Arc<Client>,
+    ) -> Result<Oidc, OidcError> {
+        config.check(own)?;
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|source| OidcError::Read {
+                path: path.display().to_string(),
+                source,
+            })
+        };
+        let authorities = match &config.ca_file {
+            Some(path) => read(path)?,
+            None => match AUTHORITIES.iter().find(|path| Path::new(path).exists()) {
+                Some(path) => read(Path::new(path))?,
+                None => Vec::new(),
+            },
+        };
+        Ok(Oidc {
+            issuer: config.issuer_url.clone(),
+            client_id: config.client_id.clone(),
+            mapping: config.mapping(),
+            algorithms: config.algorithms()?,
+            client,
+            tls: trusting(&authorities).map_err(OidcError::Ca)?,
+            keys: RwLock::default(),
+            fetching: Mutex::default(),
+        })
+    }
+
+    /// Asks the issuer until it answers; ends with the server.
+    pub(crate) async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
+        loop {
+            match self.discover().await {
+                Ok(keys) => {
+                    self.keep(keys);
+                    log::info!("oidc: issuer {} has answered", self.issuer);
+                    return;
+                }
+                Err(why) => log::warn!("oidc: issuer {}: {why}", self.issuer),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = crate::listen::ended(&mut shutdown) => return,
+            }
+        }
+    }
+
+    /// Whom a token proves; `None`: it isn't this issuer's.
+    pub(crate) async fn user(&self, token: &str, now: Timestamp) -> Option<Result<User, String>> {
+        let claimed = jws::unverified(token)?;
+        if claimed["iss"] != self.issuer.as_str() {
+            return None;
+        }
+        let known = self.known();
+        let proven = match known {
+            None => Err("oidc: authenticator not initialized".to_owned()),
+            Some(known) => self.proven(token, &claimed, known, now).await,
+        };
+        Some(proven)
+    }
+
+    async fn proven(
+        &self,
+        token: &str,
+        claimed: &Value,
+        known: Arc<Keys>,
+        now: Timestamp,
+    ) -> Result<User, String> {
+        let wrong = |why: String| format!("oidc: verify token: {why}");
+        // Before the signature: what is wrong anyway costs no fetch.
+        claims::check(claimed, &self.client_id, now).map_err(wrong)?;
+        let header = jws::header(token).ok_or_else(|| wrong("malformed jwt".to_owned()))?;
+        if !self.algorithms.contains(&header.alg) {
+            return Err(wrong(format!(
+                "oidc: id token signed with unsupported algorithm, expected {:?} got {:?}",
+                self.algorithms, header.alg
+            )));
+        }
+        let by = (header.kid.as_deref(), header.alg);
+        let claims = match verified(&known, token, by) {
+            Some(claims) => Some(claims),
+            None => {
+                let newer = self.newer(&known).await;
+                newer.and_then(|newer| verified(&newer, token, by))
+            }
+        };
+        let claims = claims.ok_or_else(|| {
+            wrong("failed to verify signature: failed to verify id token signature".to_owned())
+        })?;
+        claims::user(&claims, &self.mapping)
+    }
+
+    fn known(&self) -> Option<Arc<Keys>> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.clone()
+    }
+
+    fn keep(&self, keys: Keys) {
+        let mut kept = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(Arc::new(keys));
+    }
+
+    /// Keys that were fetched after `known`, if there may be any yet.
+    async fn newer(&self, known: &Keys) -> Option<Arc<Keys>> {
+        let mut last = self.fetching.lock().await;
+        let current = self.known()?;
+        if current.round != known.round {
+            return Some(current);
+        }
+        if last.is_some_and(|last| last.elapsed() < PAUSE) {
+            return None;
+        }
+        *last = Some(Instant::now());
+        match self.fetch(&current.url).await {
+            Ok(keys) => self.keep(Keys {
+                url: current.url.clone(),
+                keys,
+                round: current.round + 1,
+            }),
+            Err(why) => {
+                log::warn!("oidc: keys of {}: {why}", self.issuer);
+                return None;
+            }
+        }
+        self.known()
+    }
+
+    /// OpenID Connect Discovery 1.0, 4.
+    async fn discover(&self) -> Result<Keys, String> {
+        let base = self.issuer.trim_end_matches('/');
+        let url = format!("{base}/.well-known/openid-configuration");
+        let document = self.get(&url).await?;
+        if document["issuer"] != self.issuer.as_str() {
+            return Err(format!(
+                "oidc: issuer did not match the issuer returned by provider, expected {:?} got {}",
+                self.issuer, document["issuer"]
+            ));
+        }
+        let url = document["jwks_uri"].as_str().unwrap_or_default().to_owned();
+        let keys = self.fetch(&url).await?;
+        Ok(Keys {
+            url,
+            keys,
+            round: 0,
+        })
+    }
+
+    async fn fetch(&self, url: &str) -> Result<Vec<Key>, String> {
+        Ok(keys(&self.get(url).await?))
+    }
+
+    async fn get(&self, url: &str) -> Result<Value, String> {
+        let tls = self.tls.clone();
+        self.client.get(url, tls, MAX_DOCUMENT, TIMEOUT).await
+    }
+}
+
+/// The keys of a JWK set (RFC 7517) that this can use.
+fn keys(set: &Value) -> Vec<Key> {
+    let listed = set["keys"].as_array().map_or(&[][..], Vec::as_slice);
+    let read = |key: &Value| {
+        let jwk: Jwk = serde_json::from_value(key.clone()).ok()?;
+        Some(Key {
+            id: jwk.common.key_id.clone(),
+            key: DecodingKey::from_jwk(&jwk).ok()?,
+        })
+    };
+    listed.iter().filter_map(read).take(MAX_KEYS).collect()
+}
+
+fn verified(keys: &Keys, token: &str, by: (Option<&str>, Algorithm)) -> Option<Value> {
+    let (id, algorithm) = by;
+    let fits = |key: &&Key| id.is_none_or(|id| key.id.as_deref() == Some(id));
+    let fitting = keys.keys.iter().filter(fits);
+    // A key for another family of algorithms verifies nothing.
+    let mut fitting = fitting.filter(|key| key.key.family() == algorithm.family());
+    fitting.find_map(|key| jws::verified(token, &key.key, algorithm))
+}
