@@ -47,6 +47,12 @@ pub struct Config {
     /// Where the store is, if not below `data_dir`.
     #[serde(default)]
     pub etcd: Option<Etcd>,
+    /// Seats that requests share, beside `max_mutating_inflight` ones; upstream
+    /// adds both up.
+    #[serde(default = "reading")]
+    pub max_inflight: u32,
+    #[serde(default = "writing")]
+    pub max_mutating_inflight: u32,
     /// What of requests is recorded, if anything.
     #[serde(default)]
     pub audit: Option<AuditConfig>,
@@ -97,6 +103,16 @@ impl Etcd {
 /// What Services' addresses come from where nobody says otherwise.
 pub fn default_service_cidrs() -> Vec<String> {
     vec!["10.96.0.0/12".to_owned()]
+}
+
+/// Upstream's `--max-requests-inflight`.
+pub fn reading() -> u32 {
+    400
+}
+
+/// Upstream's `--max-mutating-requests-inflight`.
+pub fn writing() -> u32 {
+    200
 }
 
 /// Upstream's usual one.

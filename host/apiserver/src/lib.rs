@@ -22,6 +22,7 @@ mod crd;
 mod dialer;
 mod discovery;
 mod documents;
+mod fairness;
 mod frames;
 mod health;
 mod initial;
@@ -50,7 +51,7 @@ mod webhook;
 
 pub use audit::{AuditConfig, AuditError};
 pub use authn::oidc::{OidcConfig, OidcError};
-pub use config::{Ca, Config, Etcd, Token, default_service_cidrs, issuer};
+pub use config::{Ca, Config, Etcd, Token, default_service_cidrs, issuer, reading, writing};
 pub use dialer::{Connecting, Destination, Dialer, Stream};
 pub use kinds::{Kinds, Table};
 pub use pki::{Credential, Pki, PkiError};

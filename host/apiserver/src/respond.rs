@@ -185,6 +185,19 @@ pub(crate) fn text(code: u16, text: impl Into<Bytes>) -> Response<Body> {
     response
 }
 
+/// Upstream's answer to what there is no room for.
+pub(crate) fn too_many() -> Response<Body> {
+    let mut response = text(429, "Too many requests, please try again later.\n");
+    for (name, value) in [
+        (header::RETRY_AFTER, "1"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
 /// Adds `Warning: 299 - "…"` headers (RFC 7234, 5.5).
 pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
     for warning in warnings {

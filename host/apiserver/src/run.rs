@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::crd::Definitions;
 use crate::dialer::HostDialer;
 use crate::documents::Documents;
+use crate::fairness::{self, Fairness};
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::pki::{Credential, Pki, PkiError, Subject, write};
@@ -120,6 +121,7 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
     let authenticator = authenticator(&config, &store, &webhooks)?;
     let server = Arc::new(Server {
         authorizer,
+        fairness: Fairness::new(&store, seats(&config)),
         authenticator,
         admission: Arc::new(admission),
         audit,
@@ -159,6 +161,14 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
         shutdown,
         tasks,
     })
+}
+
+/// Of requests, at once.
+fn seats(config: &Config) -> u32 {
+    let all = config
+        .max_inflight
+        .saturating_add(config.max_mutating_inflight);
+    all.max(1)
 }
 
 /// What every cluster has.
@@ -219,6 +229,7 @@ fn keepers(server: &Server, ca: &str, seen: &watch::Receiver<bool>) -> JoinSet<(
         ca: ca.to_owned(),
     };
     tasks.spawn(filler.run(seen.clone()));
+    tasks.spawn(fairness::keep::run(server.store.clone(), seen.clone()));
     if let Some(oidc) = server.authenticator.oidc.clone() {
         tasks.spawn(oidc.run(seen.clone()));
     }

@@ -6,6 +6,7 @@ use crate::audit::{Arrival, Audit, Trail};
 use crate::authn::{Authenticator, impersonate};
 use crate::authz::{self, Attributes, Authorizer};
 use crate::documents::Documents;
+use crate::fairness::{Fairness, Flow, Refused, Seat};
 use crate::frames::Frames;
 use crate::kinds::{Kinds, Table};
 use crate::metrics::{Labels, Metrics, Stored};
@@ -37,8 +38,6 @@ use store::Store;
 pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
 /// For everything but watches and streams.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// Requests worked on at once, watches and streams apart; more get 429.
-const MAX_INFLIGHT: u64 = 400;
 
 const AUDIT_ID: &str = "audit-id";
 
@@ -48,6 +47,7 @@ pub struct Server {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) authorizer: Arc<Authorizer>,
+    pub(crate) fairness: Fairness,
     /// `None`: nothing is recorded.
     pub(crate) audit: Option<Audit>,
     pub(crate) streams: Arc<Streams>,
@@ -73,6 +73,8 @@ pub(crate) struct Arrived {
 struct Noted {
     labels: Labels,
     trail: Trail,
+    /// `None`: it needed no seat.
+    flow: Option<Flow>,
 }
 
 /// A request that is authenticated and authorized.
@@ -113,6 +115,7 @@ impl Server {
         let mut noted = Noted {
             labels: Labels::other(""),
             trail: Trail::default(),
+            flow: None,
         };
         let outcome = match &self.audit {
             None => self.dispatch(arrived, query, &id, &mut noted).await,
@@ -125,7 +128,11 @@ impl Server {
                 })
             }
         };
-        let Noted { labels, trail } = noted;
+        let Noted {
+            labels,
+            trail,
+            flow,
+        } = noted;
         let mut response = match outcome {
             Ok(response) => response,
             Err(status) => {
@@ -143,6 +150,9 @@ impl Server {
         self.metrics.count(labels, code, started.elapsed());
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(AUDIT_ID, id);
+        }
+        if let Some(flow) = flow {
+            flow.tell(response.headers_mut());
         }
         trail.follow(response)
     }
@@ -181,8 +191,13 @@ impl Server {
         let user = impersonate::acting(&self.authorizer, authenticated?, &parts.headers, trail)?;
         let route = route.ok_or_else(|| unrouted(&parts.method))?;
         let attributes = Attributes::of(&route, &selected);
+        let (flow, seat) = self.seat(&user, &route, &attributes, &query).await;
+        noted.flow = flow;
+        let Ok(_seat) = seat else {
+            return Ok(respond::too_many());
+        };
         self.authorizer
-            .authorize_audited(&user, &attributes, trail)?;
+            .authorize_audited(&user, &attributes, &noted.trail)?;
         match route {
             Route::Other { verb, path } => {
                 noted.labels = Labels::other(verb);
@@ -249,6 +264,61 @@ impl Server {
         answered(answer, &warnings.take(), accepted, &noted.trail)
     }
 
+    /// The right to be served, once there is room; what goes on for long needs
+    /// none.
+    async fn seat(
+        &self,
+        user: &User,
+        route: &Route,
+        attributes: &Attributes<'_>,
+        query: &Query,
+    ) -> (Option<Flow>, Result<Option<Seat>, Refused>) {
+        if matches!(route, Route::Resource(found) if found.is_long()) {
+            return (None, Ok(None));
+        }
+        let objects = || self.objects(route, attributes, query);
+        let (flow, seat) = self.fairness.seat(user, attributes, objects).await;
+        if let Err(Refused(why)) = &seat {
+            log::debug!("{} of {} got no seat: {why}", attributes.verb, user.name);
+        }
+        (Some(flow), seat.map(Some))
+    }
+
+    /// How many objects a list has to go through.
+    fn objects(&self, route: &Route, a: &Attributes<'_>, query: &Query) -> usize {
+        let Route::Resource(found) = route else {
+            return 0;
+        };
+        // A selected name is one object.
+        if found.verb != "list" || !a.name.is_empty() {
+            return 0;
+        }
+        let Some(kind) = self
+            .kinds
+            .resolve(&found.group, &found.version, &found.resource)
+        else {
+            return 0;
+        };
+        let stored = self.count(registry::prefix(&kind, &found.namespace));
+        let selects = ["labelSelector", "fieldSelector"]
+            .iter()
+            .any(|key| !query.text(key).is_empty());
+        match query.text("limit").parse::<usize>() {
+            Ok(limit) if limit > 0 && !selects => stored.min(limit),
+            _ => stored,
+        }
+    }
+
+    /// How many keys have a prefix.
+    fn count(&self, prefix: String) -> usize {
+        let range = store::Range {
+            limit: 1,
+            ..store::Range::prefix(prefix)
+        };
+        let found = self.store.range(&range);
+        found.map_or(0, |found| found.items.len() + found.remaining)
+    }
+
     /// Whom the request comes from.
     async fn authenticate(
         &self,
@@ -265,10 +335,10 @@ impl Server {
         }
     }
 
-    /// Work that ends: at most so much of it at once, and not for ever.
+    /// Work that ends, and not for ever.
     async fn bounded(&self, call: Call) -> Answer {
         let writes = !matches!(call.route.verb, "get" | "list" | "watch");
-        let _guard = Inflight::enter(&self.metrics, writes)?;
+        let _guard = Inflight::enter(&self.metrics, writes);
         log::trace!(
             "{} {} {} by {}",
             call.route.verb,
@@ -317,7 +387,9 @@ impl Server {
             }
             ["metrics"] => {
                 let audit = self.audit.as_ref().map(Audit::metrics);
-                let text = self.metrics.text(&self.stored(&table)) + &audit.unwrap_or_default();
+                let mut text = self.metrics.text(&self.stored(&table));
+                text += &self.fairness.metrics();
+                text += &audit.unwrap_or_default();
                 Ok(respond::text(200, text))
             }
             [root @ ("api" | "apis")] if aggregated => {
@@ -378,14 +450,8 @@ impl Server {
                 continue;
             }
             seen.push(kind.storage());
-            let range = store::Range {
-                limit: 1,
-                ..store::Range::prefix(registry::prefix(kind, ""))
-            };
-            if let Ok(found) = self.store.range(&range) {
-                let count = found.items.len() + found.remaining;
-                objects.push((kind.resource().to_string(), count));
-            }
+            let count = self.count(registry::prefix(kind, ""));
+            objects.push((kind.resource().to_string(), count));
         }
         Stored {
             revision: self.store.revision().0,
@@ -440,17 +506,11 @@ fn answered(answer: Answer, warnings: &[String], accepted: Accepted, trail: &Tra
 struct Inflight<'a>(&'a Metrics, bool);
 
 impl<'a> Inflight<'a> {
-    fn enter(metrics: &'a Metrics, writes: bool) -> Result<Inflight<'a>, Status> {
-        let guard = Inflight(metrics, writes);
+    fn enter(metrics: &'a Metrics, writes: bool) -> Inflight<'a> {
         let mutating = u64::from(writes);
         metrics.mutating.fetch_add(mutating, Ordering::Relaxed);
-        if metrics.inflight.fetch_add(1, Ordering::Relaxed) >= MAX_INFLIGHT {
-            return Err(Status::too_many_requests(
-                "too many requests, please try again later",
-                1,
-            ));
-        }
-        Ok(guard)
+        metrics.inflight.fetch_add(1, Ordering::Relaxed);
+        Inflight(metrics, writes)
     }
 }
 

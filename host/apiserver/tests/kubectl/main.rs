@@ -10,6 +10,7 @@ mod audit;
 mod conversion;
 mod custom;
 mod deletion;
+mod fairness;
 mod fuzz;
 mod groups;
 mod hooks;

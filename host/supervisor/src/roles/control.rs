@@ -40,6 +40,11 @@ struct Arguments {
     /// What `init` had written for this role, instead of the others.
     #[arg(long, conflicts_with = "data_dir")]
     config: Option<PathBuf>,
+    /// Seats that requests share; those for mutating ones are added.
+    #[arg(long, default_value_t = apiserver::reading())]
+    max_requests_inflight: u32,
+    #[arg(long, default_value_t = apiserver::writing())]
+    max_mutating_requests_inflight: u32,
     #[command(flatten)]
     etcd: EtcdArguments,
     #[command(flatten)]
@@ -75,6 +80,8 @@ async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> a
     let config = match arguments.data_dir {
         Some(data_dir) => apiserver::Config {
             etcd: arguments.etcd.given(),
+            max_inflight: arguments.max_requests_inflight,
+            max_mutating_inflight: arguments.max_mutating_requests_inflight,
             audit: arguments.audit.given(),
             oidc: arguments.oidc.given(),
             ..alone(data_dir, arguments.listen, arguments.kubeconfig_out)
@@ -158,6 +165,8 @@ fn alone(data_dir: PathBuf, listen: Vec<SocketAddr>, out: Option<PathBuf>) -> ap
         service_account_issuer: apiserver::issuer(),
         mount_service_account_tokens: false,
         etcd: None,
+        max_inflight: apiserver::reading(),
+        max_mutating_inflight: apiserver::writing(),
         audit: None,
         oidc: None,
     }
