@@ -25,6 +25,10 @@ const SCENARIOS: &[Scenario] = &[
         "exec_passes_streams_and_codes",
         streams::exec_passes_streams_and_codes,
     ),
+    (
+        "what_is_executed_ends_with_its_client",
+        streams::what_is_executed_ends_with_its_client,
+    ),
     ("exec_has_a_terminal", streams::exec_has_a_terminal),
     ("logs_select", streams::logs_select),
     ("phases_are_watched", lifecycle::phases_are_watched),

@@ -7,7 +7,7 @@ use image_build::command;
 use qemu_test::appliance::{Appliance, POD};
 use qemu_test::kubectl::Running;
 use qemu_test::pod::Pod;
-use qemu_test::wait;
+use qemu_test::wait::{self, Seen};
 
 pub(crate) fn exec_passes_streams_and_codes(appliance: &mut Appliance) -> Result<()> {
     let kubectl = &appliance.kubectl;
@@ -32,6 +32,37 @@ pub(crate) fn exec_passes_streams_and_codes(appliance: &mut Appliance) -> Result
     );
     let said = kubectl.say(&["exec", "nginx", "--", "/no/such/program"])?;
     ensure!(!said.status.success(), "a missing program: {said:?}");
+    Ok(())
+}
+
+/// Nothing is left in the guest, nor on the way, of a client that is killed.
+pub(crate) fn what_is_executed_ends_with_its_client(appliance: &mut Appliance) -> Result<()> {
+    let kubectl = &appliance.kubectl;
+    let script = "echo $$ >/tmp/executed; echo up; exec sleep 100000";
+    for words in [
+        ["exec", "nginx", "--"].as_slice(),
+        &["exec", "-i", "nginx", "--"],
+    ] {
+        let words = [words, &["/bin/sh", "-c", script]].concat();
+        let mut running = kubectl.start(&words)?;
+        running.until("first line", POD, |said| said.contains("up").then_some(()))?;
+        let look = [
+            "exec",
+            "nginx",
+            "--",
+            "/bin/sh",
+            "-c",
+            "kill -0 $(cat /tmp/executed)",
+        ];
+        ensure!(kubectl.say(&look)?.status.success(), "it doesn't run");
+        drop(running);
+        wait::until("end of what was executed", POD, || {
+            Ok(match kubectl.say(&look)?.code() {
+                Some(1) => Seen::Done(()),
+                code => Seen::NotYet(format!("exit code {code:?}")),
+            })
+        })?;
+    }
     Ok(())
 }
 

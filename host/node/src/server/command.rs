@@ -12,6 +12,7 @@ use guest_protocol::{Channel, DATA_MAX, Exec, Open, Stream};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
 use streams::{Kind, RemoteCommand, Status, StreamSet, remote_command};
 use tokio::io::AsyncRead;
 use tokio::net::unix::OwnedWriteHalf;
@@ -155,17 +156,29 @@ async fn run(
     stream.open(open).await?;
     let (reader, writer) = stream.0.into_split();
     let (stdin, resize) = (client.stdin.take(), client.resize.take());
-    let feeding = tokio::spawn(feed(GuestStream(writer), stdin, resize));
-    let ended = drain(client, GuestStream(reader)).await;
-    feeding.abort();
-    ended
+    // Both halves go when the client does: then the guest sees the end.
+    let feeding = feed(GuestStream(writer), stdin, resize);
+    tokio::pin!(feeding);
+    let mut fed = false;
+    let draining = drain(client, GuestStream(reader));
+    tokio::pin!(draining);
+    loop {
+        tokio::select! {
+            ended = &mut draining => return ended,
+            Err(error) = &mut feeding, if !fed => {
+                log::debug!("remote command: {error}");
+                fed = true;
+            }
+        }
+    }
 }
 
+/// Ends only when the guest takes no more.
 async fn feed(
     mut guest: GuestStream<OwnedWriteHalf>,
     mut stdin: Option<streams::InputReader>,
     mut resize: Option<tokio::sync::mpsc::Receiver<streams::TerminalSize>>,
-) -> Result<(), GuestError> {
+) -> Result<Infallible, GuestError> {
     loop {
         tokio::select! {
             bytes = read(&mut stdin) => match bytes {
