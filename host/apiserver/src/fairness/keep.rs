@@ -1,14 +1,18 @@
 //! Keeps the objects of flow control that every cluster has
 //! (`apiserver/pkg/registry/flowcontrol/ensurer`): what is missing comes back
-//! within a minute; mandatory ones are as they have to be, suggested ones as
-//! long as their annotation asks for it.
+//! at once; mandatory ones are as they have to be, suggested ones as long as
+//! their annotation asks for it. Each schema says whether its level is missing.
 
+use super::config::PREFIX;
+use super::dangling;
 use crate::listen::ended;
 use crate::registry::{self, Along};
 use crate::rest::create::ensure;
 use api::kinds::{self, KindRef};
 use api::meta;
 use api::status::Status;
+use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::Value;
 use std::time::Duration;
 use store::Store;
@@ -18,20 +22,41 @@ const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 const AUTO_UPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
 const MANDATORY: [&str; 2] = ["exempt", "catch-all"];
 const PAUSE: Duration = Duration::from_secs(60);
+/// For several changes at once.
+const SETTLE: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run(store: Store, mut shutdown: watch::Receiver<bool>) {
+    let start = Bytes::from_static(PREFIX.as_bytes());
     loop {
-        for (kind, wanted) in kinds::initial_objects() {
-            if kind.group() == GROUP
-                && let Err(status) = one(&store, &kind, wanted).await
-            {
-                log::warn!("flow control: {}", status.message);
+        // From before what is done now: what comes meanwhile isn't missed.
+        let (from, end) = (store.revision(), store::prefix_end(&start));
+        let watch = store.watch(start.clone(), end, from);
+        pass(&store).await;
+        let change = async move {
+            match watch {
+                // Whatever it is, it is looked for anew.
+                Ok(mut watch) => drop(watch.next().await),
+                Err(_) => std::future::pending().await,
             }
-        }
+        };
         tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
+            _ = tokio::time::timeout(PAUSE, change) => {}
             () = ended(&mut shutdown) => return,
         }
+        tokio::time::sleep(SETTLE).await;
+    }
+}
+
+async fn pass(store: &Store) {
+    for (kind, wanted) in kinds::initial_objects() {
+        if kind.group() == GROUP
+            && let Err(status) = one(store, &kind, wanted).await
+        {
+            log::warn!("flow control: {}", status.message);
+        }
+    }
+    if let Err(status) = dangling::settle(store, Timestamp::now()).await {
+        log::warn!("flow schemas: {}", status.message);
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod classify;
 mod config;
+mod dangling;
 pub(crate) mod keep;
 mod levels;
 mod queues;

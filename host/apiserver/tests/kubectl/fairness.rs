@@ -71,6 +71,54 @@ fn flow(answered: &Answered) -> (&str, &str) {
     )
 }
 
+/// Waits for what `kubectl get` says of a schema's level being missing.
+fn until(s: &Session, schema: &str, missing: &str) {
+    let start = Instant::now();
+    loop {
+        let said = s
+            .run(&["get", "flowschemas.flowcontrol.apiserver.k8s.io"])
+            .out();
+        let line = said.lines().find(|line| line.starts_with(schema));
+        if line.is_some_and(|line| line.trim_end().ends_with(missing)) {
+            return;
+        }
+        assert!(start.elapsed() < DEADLINE, "{schema} {missing}: {said}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn what_every_cluster_has_is_kept() {
+    let s = Session::first();
+    let schemas = "flowschemas.flowcontrol.apiserver.k8s.io";
+    let levels = "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io";
+    until(&s, "exempt", "False");
+    s.run_with(&["apply", "-f", "-"], TINY).says("created");
+    s.run(&["delete", levels, "tiny"]).says("deleted");
+    until(&s, "bobs", "True");
+    let wrong = r#"{"spec": {"matchingPrecedence": 7777}}"#;
+    s.run(&[
+        "patch",
+        schemas,
+        "system-nodes",
+        "--type=merge",
+        "-p",
+        wrong,
+    ])
+    .says("patched");
+    s.run(&["delete", schemas, "exempt"]).says("deleted");
+    until(&s, "exempt", "False");
+    let start = Instant::now();
+    while s
+        .run(&["get", schemas, "system-nodes"])
+        .out()
+        .contains("7777")
+    {
+        assert!(start.elapsed() < DEADLINE);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn who_fills_his_level_gets_429_and_nobody_else_does() {
     let hooks = Server::start(|_, _| Reply::Never);
@@ -92,6 +140,7 @@ fn who_fills_his_level_gets_429_and_nobody_else_does() {
                 "resources": ["configmaps"]}]}]});
     s.run_with(&["apply", "-f", "-"], &webhook.to_string())
         .says("created");
+    until(&s, "bobs", "False");
     let user = |name: &str, groups: &[&str]| {
         let groups = groups.iter().map(|g| (*g).to_owned());
         let user = User::new(name, groups);
