@@ -19,7 +19,8 @@ const MARK: &str = "guest-init: ";
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long exits of a quiet guest are counted.
 const QUIET: u64 = 10;
-const KERNEL_LINE: &str = "console=ttyS0 quiet";
+/// As the node's.
+const KERNEL_LINE: &str = "console=ttyS0 quiet tsc=nowatchdog";
 
 #[derive(Default)]
 pub(crate) struct Measured {
