@@ -59,6 +59,9 @@ pub struct Config {
     /// Whose ID tokens count as bearer tokens, if anybody's.
     #[serde(default)]
     pub oidc: Option<OidcConfig>,
+    /// A file that names more of them: an AuthenticationConfiguration.
+    #[serde(default)]
+    pub authentication_config: Option<PathBuf>,
 }
 
 /// An etcd that holds the store, and how to talk to it: upstream's options.

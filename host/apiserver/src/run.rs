@@ -7,7 +7,7 @@
 use crate::admission::{Admission, quota};
 use crate::audit::{Audit, AuditError};
 use crate::authn::keys::Keys;
-use crate::authn::oidc::{Oidc, OidcError};
+use crate::authn::oidc::{self, OidcError};
 use crate::authn::{Authenticator, legacy::Filler};
 use crate::authz::{Authorizer, bootstrap};
 use crate::config::Config;
@@ -214,9 +214,8 @@ fn authenticator(
 ) -> Result<Arc<Authenticator>, RunError> {
     let keys = Keys::open(&config.data_dir.join("pki/service-account"))?;
     let issuer = &config.service_account_issuer;
-    let oidc = config.oidc.as_ref();
-    let oidc = oidc.map(|oidc| Oidc::new(oidc, issuer, client.clone()).map(Arc::new));
-    let authenticator = Authenticator::new(&config.tokens, keys, issuer, store, oidc.transpose()?);
+    let oidc = oidc::issuers(config, client)?;
+    let authenticator = Authenticator::new(&config.tokens, keys, issuer, store, oidc);
     Ok(Arc::new(authenticator))
 }
 
@@ -230,8 +229,8 @@ fn keepers(server: &Server, ca: &str, seen: &watch::Receiver<bool>) -> JoinSet<(
     };
     tasks.spawn(filler.run(seen.clone()));
     tasks.spawn(fairness::keep::run(server.store.clone(), seen.clone()));
-    if let Some(oidc) = server.authenticator.oidc.clone() {
-        tasks.spawn(oidc.run(seen.clone()));
+    for oidc in &server.authenticator.oidc {
+        tasks.spawn(oidc.clone().run(seen.clone()));
     }
     let (store, kinds) = (server.store.clone(), server.kinds.clone());
     tasks.spawn(quota::account::run(store, kinds, seen.clone()));

@@ -1,6 +1,6 @@
 //! Authentication: client certificates (CN is the user, O its groups), static
-//! bearer tokens, service account tokens, bootstrap tokens, ID tokens of an
-//! issuer. Certificates are verified by TLS before this reads them. Wrong credentials are refused,
+//! bearer tokens, service account tokens, bootstrap tokens, ID tokens of
+//! issuers. Certificates are verified by TLS before this reads them. Wrong credentials are refused,
 //! absent ones are anonymous.
 
 pub(crate) mod account;
@@ -47,7 +47,7 @@ pub(crate) struct Authenticator {
     pub(crate) issuer: String,
     store: Store,
     /// Whose ID tokens count too.
-    pub(crate) oidc: Option<Arc<Oidc>>,
+    pub(crate) oidc: Vec<Arc<Oidc>>,
 }
 
 impl Authenticator {
@@ -56,7 +56,7 @@ impl Authenticator {
         keys: Keys,
         issuer: &str,
         store: &Store,
-        oidc: Option<Arc<Oidc>>,
+        oidc: Vec<Arc<Oidc>>,
     ) -> Authenticator {
         let user = |t: &Token| User::new(t.user.clone(), t.groups.clone());
         Authenticator {
@@ -134,13 +134,12 @@ impl Authenticator {
         audiences: &[String],
         now: Timestamp,
     ) -> Result<Proven, String> {
-        let Some(oidc) = &self.oidc else {
-            return Err(INVALID.to_owned());
-        };
-        match oidc.user(token, now).await {
-            None => Err(INVALID.to_owned()),
-            Some(proven) => self.own(proven.map_err(refused)?, audiences),
+        for oidc in &self.oidc {
+            if let Some(proven) = oidc.user(token, now).await {
+                return self.own(proven.map_err(refused)?, audiences);
+            }
         }
+        Err(INVALID.to_owned())
     }
 
     /// Of verified claims of a service account's token.

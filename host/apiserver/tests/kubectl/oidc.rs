@@ -230,3 +230,47 @@ fn an_issuer_may_come_later() {
     *issuer.up.lock().unwrap() = true;
     until(&s, &token, "jane@example.com");
 }
+
+#[test]
+fn several_issuers_and_expressions_in_a_file() {
+    let (one, two) = (Key::new("one"), Key::new("two"));
+    let (first, second) = (Issuer::start(&one, true), Issuer::start(&two, true));
+    let jwt = |issuer: &Issuer, mappings: Value, rules: Value| {
+        json!({"issuer": {"url": issuer.server.url(), "audiences": ["atoll", "other"],
+                "audienceMatchPolicy": "MatchAny", "certificateAuthority": issuer.server.ca()},
+            "claimMappings": mappings, "userValidationRules": rules})
+    };
+    let file = json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": [
+        jwt(&first, json!({"username": {"claim": "hd", "prefix": "first:"}}), json!([])),
+        jwt(&second, json!({
+            "username": {"expression": "claims.email.split('@')[0] + (has(claims.email_verified) && !claims.email_verified ? '?' : '')"},
+            "groups": {"expression": "claims.groups.map(g, 'second:' + g)"},
+            "extra": [{"key": "x.example/domain", "valueExpression": "claims.hd"}],
+        }), json!([{"expression": "user.username != 'root'", "message": "root is nobody"}])),
+    ]});
+    let s = Session::configured(|dir| {
+        let path = dir.join("authentication.yaml");
+        std::fs::write(&path, file.to_string()).unwrap();
+        apiserver::Config {
+            authentication_config: Some(path),
+            ..session::config(dir)
+        }
+    });
+    until(
+        &s,
+        &one.sign(&first.claims(&json!({}))),
+        "first:example.com",
+    );
+    let token = two.sign(&second.claims(&json!({"aud": "other"})));
+    until(&s, &token, "jane");
+    s.run_as(&token, &["auth", "whoami"])
+        .says("second:devs")
+        .says("x.example/domain");
+    let root = two.sign(&second.claims(&json!({"email": "root@example.com"})));
+    s.run_as(&root, &["get", "pods"])
+        .fails("You must be logged in to the server");
+    // One issuer's keys say nothing of the other's users.
+    let crossed = one.sign(&second.claims(&json!({})));
+    s.run_as(&crossed, &["get", "pods"])
+        .fails("You must be logged in to the server");
+}

@@ -83,6 +83,7 @@ async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> a
             max_inflight: arguments.max_requests_inflight,
             max_mutating_inflight: arguments.max_mutating_requests_inflight,
             audit: arguments.audit.given(),
+            authentication_config: arguments.oidc.file(),
             oidc: arguments.oidc.given(),
             ..alone(data_dir, arguments.listen, arguments.kubeconfig_out)
         },
@@ -169,6 +170,7 @@ fn alone(data_dir: PathBuf, listen: Vec<SocketAddr>, out: Option<PathBuf>) -> ap
         max_mutating_inflight: apiserver::writing(),
         audit: None,
         oidc: None,
+        authentication_config: None,
     }
 }
 

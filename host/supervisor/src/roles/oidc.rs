@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct OidcArguments {
+    /// Issuers and rules: an AuthenticationConfiguration of apiserver.config.k8s.io.
+    #[arg(long, conflicts_with = "oidc_issuer_url", value_name = "FILE")]
+    authentication_config: Option<PathBuf>,
     /// https://HOST[:PORT][/PATH] of an OpenID Connect issuer.
     #[arg(long, requires = "oidc_client_id", value_name = "URL")]
     oidc_issuer_url: Option<String>,
@@ -49,6 +52,10 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 impl OidcArguments {
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        self.authentication_config.clone()
+    }
+
     pub(super) fn given(self) -> Option<apiserver::OidcConfig> {
         Some(apiserver::OidcConfig {
             issuer_url: self.oidc_issuer_url?,

@@ -1,6 +1,7 @@
 //! What the server is told of an issuer: upstream's `--oidc-*` options, and
 //! their rules (`apis/apiserver/validation`).
 
+use super::mapping::{Mapping, Source};
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -44,20 +45,12 @@ pub enum OidcError {
     NoClient(String),
     #[error("oidc: unsupported signing alg: {0:?}")]
     Algorithm(String),
-    #[error("oidc: CA {path}: read: {source}")]
+    #[error("oidc: {path}: read: {source}")]
     Read { path: String, source: io::Error },
     #[error("oidc: {0}")]
     Ca(String),
-}
-
-/// What claims become.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Mapping {
-    pub(crate) username: String,
-    pub(crate) username_prefix: String,
-    pub(crate) groups: Option<String>,
-    pub(crate) groups_prefix: String,
-    pub(crate) required: BTreeMap<String, String>,
+    #[error("authentication configuration {path}: {why}")]
+    Configuration { path: String, why: String },
 }
 
 impl OidcConfig {
@@ -70,43 +63,30 @@ impl OidcConfig {
             None => String::new(),
             Some(prefix) => prefix.to_owned(),
         };
+        let groups = self.groups_claim.as_ref().filter(|g| !g.is_empty());
         Mapping {
-            username,
-            username_prefix: prefix,
-            groups: self.groups_claim.clone().filter(|g| !g.is_empty()),
-            groups_prefix: self.groups_prefix.clone(),
+            username: Source::Claim {
+                name: username,
+                prefix,
+            },
+            groups: groups.map(|name| Source::Claim {
+                name: name.clone(),
+                prefix: self.groups_prefix.clone(),
+            }),
+            uid: None,
+            extra: Vec::new(),
             required: self.required_claims.clone(),
+            claim_rules: Vec::new(),
+            user_rules: Vec::new(),
         }
     }
 
     /// `own` is the issuer of service accounts' tokens: nobody else is it.
     pub(super) fn check(&self, own: &str) -> Result<(), OidcError> {
-        let wrong = |why| {
-            Err(OidcError::Issuer {
-                url: self.issuer_url.clone(),
-                why,
-            })
-        };
-        let url = self.issuer_url.as_str();
-        let Some(rest) = url.strip_prefix("https://") else {
-            return wrong("URL scheme must be https");
-        };
-        let host = rest.split('/').next().unwrap_or_default();
-        if host.is_empty() {
-            return wrong("URL must have a host");
-        }
-        if host.contains('@') {
-            return wrong("URL must not contain a username or password");
-        }
-        if rest.contains('?') {
-            return wrong("URL must not contain a query");
-        }
-        if rest.contains('#') {
-            return wrong("URL must not contain a fragment");
-        }
-        if url == own {
-            return wrong("URL must not overlap with disallowed issuers");
-        }
+        check_url(&self.issuer_url, own).map_err(|why| OidcError::Issuer {
+            url: self.issuer_url.clone(),
+            why,
+        })?;
         match self.client_id.is_empty() {
             true => Err(OidcError::NoClient(self.issuer_url.clone())),
             false => Ok(()),
@@ -123,19 +103,44 @@ impl OidcConfig {
     }
 }
 
+/// Whether it can be an issuer's, and isn't `own`.
+pub(super) fn check_url(url: &str, own: &str) -> Result<(), &'static str> {
+    let rest = url.strip_prefix("https://");
+    let rest = rest.ok_or("URL scheme must be https")?;
+    let host = rest.split('/').next().unwrap_or_default();
+    if host.is_empty() {
+        return Err("URL must have a host");
+    }
+    if host.contains('@') {
+        return Err("URL must not contain a username or password");
+    }
+    if rest.contains('?') {
+        return Err("URL must not contain a query");
+    }
+    if rest.contains('#') {
+        return Err("URL must not contain a fragment");
+    }
+    match url == own {
+        true => Err("URL must not overlap with disallowed issuers"),
+        false => Ok(()),
+    }
+}
+
 /// Upstream's list, but for ES512, which the library that verifies lacks.
+pub(super) const ALGORITHMS: [(&str, Algorithm); 8] = [
+    ("RS256", Algorithm::RS256),
+    ("RS384", Algorithm::RS384),
+    ("RS512", Algorithm::RS512),
+    ("ES256", Algorithm::ES256),
+    ("ES384", Algorithm::ES384),
+    ("PS256", Algorithm::PS256),
+    ("PS384", Algorithm::PS384),
+    ("PS512", Algorithm::PS512),
+];
+
 fn algorithm(name: &str) -> Option<Algorithm> {
-    Some(match name {
-        "RS256" => Algorithm::RS256,
-        "RS384" => Algorithm::RS384,
-        "RS512" => Algorithm::RS512,
-        "ES256" => Algorithm::ES256,
-        "ES384" => Algorithm::ES384,
-        "PS256" => Algorithm::PS256,
-        "PS384" => Algorithm::PS384,
-        "PS512" => Algorithm::PS512,
-        _ => return None,
-    })
+    let known = ALGORITHMS.iter().find(|(known, _)| *known == name);
+    known.map(|(_, algorithm)| *algorithm)
 }
 
 #[cfg(test)]
@@ -193,11 +198,10 @@ mod tests {
                 username_prefix: told.map(str::to_owned),
                 ..config("https://i")
             };
-            assert_eq!(
-                config.mapping().username_prefix,
-                taken,
-                "{claim:?} {told:?}"
-            );
+            let Source::Claim { prefix, .. } = config.mapping().username else {
+                panic!("a claim");
+            };
+            assert_eq!(prefix, taken, "{claim:?} {told:?}");
         }
     }
 

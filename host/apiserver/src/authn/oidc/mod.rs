@@ -1,4 +1,4 @@
-//! OpenID Connect: ID tokens of one issuer as bearer tokens.
+//! OpenID Connect: ID tokens of issuers as bearer tokens.
 //!
 //! ```text
 //! start --discovery, again every 10 s until it answers--> keys
@@ -6,22 +6,26 @@
 //! ```
 //! Fetched again at most once every `PAUSE`, by one request for all that wait:
 //! strangers can't have the issuer asked more often. Until the issuer has
-//! answered its tokens prove nobody. What a token may claim is in `claims`.
+//! answered its tokens prove nobody. What a token may claim is in `claims`, whom
+//! it names in `mapping`; issuers are named by `config` or by a file, `structured`.
 
 mod claims;
 mod config;
+mod mapping;
+mod structured;
 #[cfg(test)]
 mod tests;
 
 pub use config::{OidcConfig, OidcError};
 
 use super::jws;
+use crate::config::Config;
 use crate::user::User;
 use crate::webhook::{Client, trusting};
-use config::Mapping;
 use jiff::Timestamp;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey};
+use mapping::Mapping;
 use rustls::ClientConfig;
 use serde_json::Value;
 use std::path::Path;
@@ -62,11 +66,21 @@ struct Keys {
     round: u64,
 }
 
-pub(crate) struct Oidc {
-    issuer: String,
-    client_id: String,
+/// Whose tokens count, and what they become.
+struct Issuer {
+    url: String,
+    /// Where its discovery document is, if not below `url`.
+    discovery: Option<String>,
+    /// Of which a token has to name one.
+    audiences: Vec<String>,
+    /// PEM; `None`: this machine's.
+    authorities: Option<Vec<u8>>,
     mapping: Mapping,
     algorithms: Vec<Algorithm>,
+}
+
+pub(crate) struct Oidc {
+    issuer: Issuer,
     client: Arc<Client>,
     tls: Arc<ClientConfig>,
     /// `None` until the issuer has answered.
@@ -75,33 +89,47 @@ pub(crate) struct Oidc {
     fetching: Mutex<Option<Instant>>,
 }
 
+fn read(path: &Path) -> Result<Vec<u8>, OidcError> {
+    std::fs::read(path).map_err(|source| OidcError::Read {
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+/// All issuers that are configured.
+pub(crate) fn issuers(config: &Config, client: &Arc<Client>) -> Result<Vec<Arc<Oidc>>, OidcError> {
+    let own = config.service_account_issuer.as_str();
+    let mut all = Vec::new();
+    if let Some(file) = &config.authentication_config {
+        all = structured::read(file, own)?;
+    }
+    if let Some(told) = &config.oidc {
+        told.check(own)?;
+        all.push(Issuer {
+            url: told.issuer_url.clone(),
+            discovery: None,
+            audiences: vec![told.client_id.clone()],
+            authorities: told.ca_file.as_deref().map(read).transpose()?,
+            mapping: told.mapping(),
+            algorithms: told.algorithms()?,
+        });
+    }
+    let made = all.into_iter().map(|issuer| Oidc::new(issuer, client));
+    made.map(|made| made.map(Arc::new)).collect()
+}
+
 impl Oidc {
-    /// `own` is the issuer of service accounts' tokens.
-    pub(crate) fn new(
-        config: &OidcConfig,
-        own: &str,
-        client: Arc<Client>,
-    ) -> Result<Oidc, OidcError> {
-        config.check(own)?;
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| OidcError::Read {
-                path: path.display().to_string(),
-                source,
-            })
-        };
-        let authorities = match &config.ca_file {
-            Some(path) => read(path)?,
+    fn new(mut issuer: Issuer, client: &Arc<Client>) -> Result<Oidc, OidcError> {
+        let authorities = match issuer.authorities.take() {
+            Some(given) => given,
             None => match AUTHORITIES.iter().find(|path| Path::new(path).exists()) {
                 Some(path) => read(Path::new(path))?,
                 None => Vec::new(),
             },
         };
         Ok(Oidc {
-            issuer: config.issuer_url.clone(),
-            client_id: config.client_id.clone(),
-            mapping: config.mapping(),
-            algorithms: config.algorithms()?,
-            client,
+            issuer,
+            client: client.clone(),
             tls: trusting(&authorities).map_err(OidcError::Ca)?,
             keys: RwLock::default(),
             fetching: Mutex::default(),
@@ -114,10 +142,10 @@ impl Oidc {
             match self.discover().await {
                 Ok(keys) => {
                     self.keep(keys);
-                    log::info!("oidc: issuer {} has answered", self.issuer);
+                    log::info!("oidc: issuer {} has answered", self.issuer.url);
                     return;
                 }
-                Err(why) => log::warn!("oidc: issuer {}: {why}", self.issuer),
+                Err(why) => log::warn!("oidc: issuer {}: {why}", self.issuer.url),
             }
             tokio::select! {
                 () = tokio::time::sleep(RETRY) => {}
@@ -129,7 +157,7 @@ impl Oidc {
     /// Whom a token proves; `None`: it isn't this issuer's.
     pub(crate) async fn user(&self, token: &str, now: Timestamp) -> Option<Result<User, String>> {
         let claimed = jws::unverified(token)?;
-        if claimed["iss"] != self.issuer.as_str() {
+        if claimed["iss"] != self.issuer.url.as_str() {
             return None;
         }
         let known = self.known();
@@ -149,12 +177,12 @@ impl Oidc {
     ) -> Result<User, String> {
         let wrong = |why: String| format!("oidc: verify token: {why}");
         // Before the signature: what is wrong anyway costs no fetch.
-        claims::check(claimed, &self.client_id, now).map_err(wrong)?;
+        claims::check(claimed, &self.issuer.audiences, now).map_err(wrong)?;
         let header = jws::header(token).ok_or_else(|| wrong("malformed jwt".to_owned()))?;
-        if !self.algorithms.contains(&header.alg) {
+        if !self.issuer.algorithms.contains(&header.alg) {
             return Err(wrong(format!(
                 "oidc: id token signed with unsupported algorithm, expected {:?} got {:?}",
-                self.algorithms, header.alg
+                self.issuer.algorithms, header.alg
             )));
         }
         let by = (header.kid.as_deref(), header.alg);
@@ -168,7 +196,7 @@ impl Oidc {
         let claims = claims.ok_or_else(|| {
             wrong("failed to verify signature: failed to verify id token signature".to_owned())
         })?;
-        claims::user(&claims, &self.mapping)
+        self.issuer.mapping.user(&claims)
     }
 
     fn known(&self) -> Option<Arc<Keys>> {
@@ -199,7 +227,7 @@ impl Oidc {
                 round: current.round + 1,
             }),
             Err(why) => {
-                log::warn!("oidc: keys of {}: {why}", self.issuer);
+                log::warn!("oidc: keys of {}: {why}", self.issuer.url);
                 return None;
             }
         }
@@ -208,13 +236,14 @@ impl Oidc {
 
     /// OpenID Connect Discovery 1.0, 4.
     async fn discover(&self) -> Result<Keys, String> {
-        let base = self.issuer.trim_end_matches('/');
-        let url = format!("{base}/.well-known/openid-configuration");
+        let base = self.issuer.url.trim_end_matches('/');
+        let usual = || format!("{base}/.well-known/openid-configuration");
+        let url = self.issuer.discovery.clone().unwrap_or_else(usual);
         let document = self.get(&url).await?;
-        if document["issuer"] != self.issuer.as_str() {
+        if document["issuer"] != self.issuer.url.as_str() {
             return Err(format!(
                 "oidc: issuer did not match the issuer returned by provider, expected {:?} got {}",
-                self.issuer, document["issuer"]
+                self.issuer.url, document["issuer"]
             ));
         }
         let url = document["jwks_uri"].as_str().unwrap_or_default().to_owned();
