@@ -125,18 +125,23 @@ fn change(call: &Call, style: Style, patch: &Value, current: &Value) -> Result<V
             strategic_merge(&mut target, patch.clone(), call.kind.type_name())
         }
     };
-    match outcome {
-        Ok(()) => Ok(target),
-        Err(PatchError::Malformed(why)) => Err(Status::bad_request(why)),
-        Err(PatchError::TooLarge(why)) => {
+    outcome.map(|()| target).map_err(refused)
+}
+
+/// A patch that can't be read, or not onto this object. Of the latter upstream
+/// tells no more.
+pub(crate) fn refused(error: PatchError) -> Status {
+    match error {
+        PatchError::Malformed(why) => Status::bad_request(why),
+        PatchError::TooLarge(why) => {
             let why = format!("Request entity too large: {why}");
-            Err(Status::new(413, "RequestEntityTooLarge", why))
+            Status::new(413, "RequestEntityTooLarge", why)
         }
-        Err(PatchError::Inapplicable(why)) => Err(Status::new(
+        PatchError::Inapplicable(_) => Status::new(
             422,
             "Invalid",
-            format!("the server rejected our request due to an error in our request: {why}"),
-        )),
+            "the server rejected our request due to an error in our request".to_owned(),
+        ),
     }
 }
 

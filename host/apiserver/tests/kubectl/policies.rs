@@ -363,7 +363,7 @@ fn what_a_mutation_may_not_do_is_refused() {
         (
             "configmaps",
             patch("[JSONPatch{op: 'remove', path: '/data/no'}]"),
-            "JSONPath: ",
+            "JSON Patch: ",
         ),
         (
             "configmaps",

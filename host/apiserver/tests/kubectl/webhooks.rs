@@ -387,7 +387,7 @@ fn configurations_are_nobodys_business_but_their_own() {
 }
 
 #[test]
-fn what_a_patch_makes_has_to_be_an_object() {
+fn a_patch_cannot_replace_the_object_by_something_else() {
     let s = Server::start(answer);
     let c = Client::start();
     let all = rule(&["*"], "*", "*/*");
@@ -407,7 +407,7 @@ fn what_a_patch_makes_has_to_be_an_object() {
         assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{refused}");
         assert_eq!(
             refused["message"],
-            "Internal error occurred: what admission leaves isn't an object"
+            "Internal error occurred: replace operation does not apply: doc is missing path: : missing value"
         );
     }
 }

@@ -89,7 +89,7 @@ fn patched(object: &Value, made: &Value) -> Result<Option<Value>, Failure> {
         Ok(false) => Ok(None),
         Err(
             PatchError::Malformed(why) | PatchError::Inapplicable(why) | PatchError::TooLarge(why),
-        ) => Err(Failure::Policy(format!("JSONPath: {why}"))),
+        ) => Err(Failure::Policy(format!("JSON Patch: {why}"))),
     }
 }
 
