@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use api::kinds;
-use api::managed::{Endpoint, FactsNode, Set, Writer, compare, field_set};
+use api::managed::{Endpoint, FactsNode, Set, Writer, compare, field_set, with_structs};
 use fuzzing::{Random, rounds};
 use serde_json::{Map, Value, json};
 
@@ -197,6 +197,41 @@ fn the_last_of_ones_own_applies_decides() {
             after["metadata"]["managedFields"], direct["metadata"]["managedFields"],
             "seed {seed}"
         );
+    }
+}
+
+/// What is owned of `object` and isn't there.
+fn dangling(object: &Value) -> Set {
+    let there = with_structs(Some(&node()), &field_set(&node(), &bare(object)));
+    let entries = object["metadata"]["managedFields"].as_array();
+    let owned = entries.into_iter().flatten().map(|entry| {
+        let set = Set::from_fields(&entry["fieldsV1"]).unwrap();
+        set.difference(&there)
+    });
+    owned.fold(Set::default(), |all, set| all.union(&set))
+}
+
+#[test]
+fn every_owned_field_is_there() {
+    let (seed, mut r) = seeds();
+    for _ in 0..rounds(ROUNDS / 5) {
+        let mut live = update(None, r.pod(), "u");
+        let mut done = vec![live.clone()];
+        for _ in 0..4 {
+            let manager = ["x", "y"][r.below(2)];
+            let wanted = r.pod();
+            live = match r.below(3) {
+                0 => {
+                    let mut wanted = wanted;
+                    wanted["metadata"]["managedFields"] = live["metadata"]["managedFields"].clone();
+                    update(Some(&live), wanted, manager)
+                }
+                _ => apply(Some(&live), &wanted, manager, true).unwrap(),
+            };
+            done.push(live.clone());
+            let left = dangling(&live).to_fields();
+            assert_eq!(left, json!({}), "seed {seed}: {done:#?}");
+        }
     }
 }
 

@@ -133,8 +133,11 @@ fn merged_list<S: SchemaNode>(
     (!out.is_empty()).then(|| Value::Array(out))
 }
 
-/// `value` without the members of `set`; a list or a map that loses
-/// everything becomes null.
+/// `value` without the members of `set`. A list or a map that loses everything
+/// goes too; where there is nothing to take it from, it becomes null.
+///
+/// Upstream leaves nulls, which disappear when the object is typed, while who
+/// owned such a map goes on owning what isn't there.
 pub fn remove<S: SchemaNode>(node: &S, value: &Value, set: &Set) -> Value {
     if set.is_empty() {
         return value.clone();
@@ -154,7 +157,7 @@ pub fn remove<S: SchemaNode>(node: &S, value: &Value, set: &Set) -> Value {
         }
         (Form::Map, Value::Object(members)) if !is_atomic_map(node) => {
             let kept = members.iter().filter_map(|(key, value)| {
-                let value = match set.entry(&PathElement::field(key)) {
+                let left = match set.entry(&PathElement::field(key)) {
                     None => value.clone(),
                     Some(entry) if entry.member => return None,
                     Some(entry) => match member_node(node, key) {
@@ -162,7 +165,8 @@ pub fn remove<S: SchemaNode>(node: &S, value: &Value, set: &Set) -> Value {
                         None => value.clone(),
                     },
                 };
-                Some((key.clone(), value))
+                let emptied = left.is_null() && !value.is_null();
+                (!emptied).then(|| (key.clone(), left))
             });
             filled(Value::Object(kept.collect()))
         }
