@@ -3,8 +3,10 @@
 
 use super::builtin::BuiltIn;
 use super::custom::OfCustom;
+use super::element::PathElement;
 use super::last_applied;
 use super::owners::{Manager, Operation};
+use super::scale::{self, Place};
 use super::set::shown;
 use super::updater::{self, ApplyError, Conflict, Writer};
 use crate::kinds::KindRef;
@@ -66,6 +68,29 @@ impl Endpoint<'_> {
             }
         };
         applied.map_err(refusal)
+    }
+
+    /// `config`, a Scale, applied to `scale`, that of `object`: the Scale that
+    /// should be, whose managedFields are the object's then.
+    pub fn apply_scale(
+        &self,
+        object: &Value,
+        scale: &Value,
+        config: &Value,
+        writer: &Writer<'_>,
+        force: bool,
+    ) -> Result<Value, Status> {
+        let path = match self.kind.custom().and_then(|c| c.scale.as_ref()) {
+            Some(scale) => scale.spec_replicas.iter().map(String::as_str).collect(),
+            None => vec!["spec", "replicas"],
+        };
+        let place = Place {
+            version: &self.kind.api_version(),
+            replicas: path.into_iter().map(PathElement::field).collect(),
+        };
+        scale::check(config)
+            .and_then(|()| scale::apply(&place, object, scale, config, writer, force))
+            .map_err(refusal)
     }
 }
 

@@ -7,6 +7,7 @@
 //! owners   metadata.managedFields      updater  what a write does to the owners
 //! overlay      what mutating policies apply, owned by nobody
 //! endpoint     what the API server calls: built-in and custom kinds, refusals
+//! scale        apply on the `scale` subresource
 //! last_applied what kubectl's client-side apply leaves behind
 //! ```
 //!
@@ -21,13 +22,14 @@ mod last_applied;
 mod merge;
 mod overlay;
 mod owners;
+mod scale;
 mod schema;
 mod set;
 mod updater;
 mod walk;
 
 pub use builtin::BuiltIn;
-pub use custom::{CustomNode, OfCustom};
+pub use custom::{CustomNode, OfCustom, Unnamed};
 pub use element::{PathElement, Scalar};
 pub use endpoint::Endpoint;
 pub use merge::{merge, reconciled, remove, validate, with_structs};

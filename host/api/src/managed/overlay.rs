@@ -23,7 +23,7 @@ pub fn overlay(
     match (own_type, kind) {
         (Some(name), _) => overlaid(&FactsNode::named(name), object, config),
         (None, KindRef::Row(kind)) => overlaid(&FactsNode::named(kind.type_name), object, config),
-        (None, KindRef::Custom(_)) => overlaid(&CustomNode::Root, object, config),
+        (None, KindRef::Custom(kind)) => overlaid(&CustomNode::root(&kind.schema), object, config),
     }
 }
 

@@ -79,6 +79,11 @@ impl FactsNode {
         })
     }
 
+    /// Text.
+    pub(super) fn text() -> FactsNode {
+        FactsNode::Member(&Shape::Scalar(facts::Scalar::String), None)
+    }
+
     fn of(shape: &'static Shape, field: Option<&'static Field>) -> FactsNode {
         match shape {
             Shape::Ref(name) => match FactsNode::named(name) {

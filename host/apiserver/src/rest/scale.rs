@@ -2,6 +2,7 @@
 //! (`autoscaling/v1` Scale), whatever kind the workload is.
 
 use super::options::{self, Verb};
+use super::patch::refused;
 use super::update::{Change, Part, guaranteed, own};
 use super::{Answer, Call, body};
 use crate::registry::Stored;
@@ -9,11 +10,13 @@ use crate::respond;
 use api::decode;
 use api::field::{Errors, Path};
 use api::kinds::KindRef;
+use api::managed::{Endpoint, Writer};
 use api::patch::{PatchError, json_patch, merge, strategic_merge};
 use api::status::{Qualified, Status};
 use api::{label_selector, meta};
 use serde_json::{Value, json};
 
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
 const TYPE: &str = "io.k8s.api.autoscaling.v1.Scale";
 const KIND: Qualified<'static> = Qualified {
     group: "autoscaling",
@@ -88,6 +91,9 @@ async fn update(call: Call) -> Answer {
 
 async fn patch(call: Call) -> Answer {
     let media = body::media_type(&call);
+    if media == APPLY_PATCH {
+        return applied(call).await;
+    }
     let style: fn(&mut Value, Value) -> Result<(), PatchError> = match media.as_str() {
         "application/json-patch+json" => json_patch,
         "application/merge-patch+json" => |target, patch| {
@@ -102,6 +108,7 @@ async fn patch(call: Call) -> Answer {
                 "application/json-patch+json",
                 "application/merge-patch+json",
                 "application/strategic-merge-patch+json",
+                APPLY_PATCH,
             ]));
         }
     };
@@ -128,19 +135,43 @@ async fn patch(call: Call) -> Answer {
     .await
 }
 
-fn refused(error: PatchError) -> Status {
-    match error {
-        PatchError::Malformed(why) => Status::bad_request(why),
-        PatchError::TooLarge(why) => {
-            let why = format!("Request entity too large: {why}");
-            Status::new(413, "RequestEntityTooLarge", why)
-        }
-        PatchError::Inapplicable(why) => Status::new(
-            422,
-            "Invalid",
-            format!("the server rejected our request due to an error in our request: {why}"),
-        ),
+/// A Scale applied: whoever does owns the workload's replicas.
+async fn applied(call: Call) -> Answer {
+    let options = options::read(&call, Verb::Apply)?;
+    let mut config = decode::yaml(&call.body)
+        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?
+        .value;
+    call.trail.patch(&config);
+    let named = meta::name(&config);
+    if !named.is_empty() && named != call.route.name {
+        let why = "the name of the object does not match the name on the URL";
+        return Err(Status::bad_request(why));
     }
+    decode::conform(&mut config, TYPE, &mut Vec::new()).map_err(Status::bad_request)?;
+    let kind = &call.kind;
+    let endpoint = Endpoint {
+        kind,
+        subresource: "scale",
+    };
+    let writer = Writer {
+        manager: &options.manager,
+        version: &kind.api_version(),
+        subresource: "scale",
+        time: &api::time::rfc3339(call.now),
+    };
+    changed(&call, options.dry_run, |current| {
+        let object = &current.object;
+        let scale = scale_of(kind, object)?;
+        let scale = endpoint.apply_scale(object, &scale, &config, &writer, options.force)?;
+        let mut wanted = apply(kind, &scale, object)?;
+        let metadata = meta::ensure_metadata(&mut wanted);
+        match meta::at(&scale, &["metadata", "managedFields"]) {
+            Some(owners) => metadata.insert("managedFields".to_owned(), owners.clone()),
+            None => metadata.shift_remove("managedFields"),
+        };
+        Ok(wanted)
+    })
+    .await
 }
 
 /// The workload as the scale wants it.
@@ -156,6 +187,8 @@ pub(crate) fn apply(kind: &KindRef, scale: &Value, current: &Value) -> Result<Va
     let mut wanted = current.clone();
     let metadata = meta::ensure_metadata(&mut wanted);
     match meta::resource_version(scale) {
+        // Custom objects aren't updated unconditionally: theirs is the current one's.
+        "" if kind.custom().is_some() => {}
         "" => {
             metadata.shift_remove("resourceVersion");
         }
@@ -181,16 +214,27 @@ async fn write(call: Call, mut change: impl FnMut(&Stored) -> Result<Value, Stat
         _ => Verb::Update,
     };
     let options = options::read(&call, verb)?;
-    let how = Change {
-        part: Part::Main,
-        dry_run: options.dry_run,
-        creates: false,
-    };
-    let updated = guaranteed(&call, &how, |current| {
-        let current = current.ok_or_else(Status::no_such_path)?;
+    changed(&call, options.dry_run, |current| {
         let mut wanted = change(current)?;
         own(&call, &options, Some(&current.object), &mut wanted);
         Ok(wanted)
+    })
+    .await
+}
+
+/// Writes what `change` makes of the workload, and answers its scale.
+async fn changed(
+    call: &Call,
+    dry_run: bool,
+    mut change: impl FnMut(&Stored) -> Result<Value, Status>,
+) -> Answer {
+    let how = Change {
+        part: Part::Main,
+        dry_run,
+        creates: false,
+    };
+    let updated = guaranteed(call, &how, |current| {
+        change(current.ok_or_else(Status::no_such_path)?)
     })
     .await?;
     let scale = scale_of(&call.kind, &updated.after.object)?;
