@@ -12,6 +12,9 @@ export RUST_BACKTRACE := 0
 PART = @qemu-test/part
 # Every kubectl to test with, old and new.
 KUBECTLS = env ATOLL_KUBECTLS="$$($(BUILD)/image-build kubectls)"
+# And Python's Kubernetes client, and upstream's test objects.
+CLIENTS = $(KUBECTLS) ATOLL_PYTHON="$$($(BUILD)/image-build python)" \
+	ATOLL_OBJECTS="$$($(BUILD)/image-build objects)"
 # For what boots.
 SUITE = $(KUBECTLS) ATOLL_IMAGE=$(CURDIR)/out/ci
 # Crates whose fuzz tests count by FUZZ_FACTOR or PROPTEST_CASES.
@@ -61,7 +64,7 @@ test-fast: setup ## What needs no boot
 fast:
 	$(PART) "format" cargo fmt --all --check
 	$(PART) "lints" cargo clippy --quiet --workspace --all-targets --profile ci -- -D warnings
-	$(PART) "unit tests" $(KUBECTLS) cargo test --quiet --workspace --profile ci --no-fail-fast
+	$(PART) "unit tests" $(CLIENTS) cargo test --quiet --workspace --profile ci --no-fail-fast
 
 soak: setup ## Long counts: power cuts, loops, fuzzing
 	@rm -f out/parts

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use image_build::cache::Cache;
 use image_build::programs::Profile;
-use image_build::{guest_kernel, image, kubectls, progress, setup};
+use image_build::{guest_kernel, image, kubectls, objects, progress, python, setup};
 
 #[derive(Parser)]
 #[command(about)]
@@ -25,6 +25,10 @@ enum Step {
     Setup,
     /// Prints every kubectl to test with, newest first, as ATOLL_KUBECTLS wants it.
     Kubectls,
+    /// Prints where upstream's test objects are, as ATOLL_OBJECTS wants it.
+    Objects,
+    /// Prints where Python's Kubernetes client is, as ATOLL_PYTHON wants it.
+    Python,
     /// Builds the guest kernel and prints where it is.
     GuestKernel,
     /// Builds everything into out/PROFILE and prints the sizes.
@@ -61,6 +65,14 @@ fn run() -> Result<()> {
                 .map(|path| path.display().to_string())
                 .collect();
             println!("{}", all.join(":"));
+            Ok(())
+        }
+        Step::Objects => {
+            println!("{}", objects::upstream()?.display());
+            Ok(())
+        }
+        Step::Python => {
+            println!("{}", python::client()?.display());
             Ok(())
         }
         Step::GuestKernel => {

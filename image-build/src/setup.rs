@@ -40,6 +40,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mtools", "disks with the EFI image in tests"),
     ("ovmf", "UEFI firmware of the lab"),
     ("qemu-system-x86", "the lab"),
+    ("python3-venv", "a client of the API in tests"),
     ("skopeo", "pushing test images"),
 ];
 

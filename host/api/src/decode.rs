@@ -233,8 +233,9 @@ impl Walk<'_> {
                     return Err(self.mismatch(value, &go_shape(shape)));
                 };
                 for (i, item) in items.iter_mut().enumerate() {
-                    if item.is_null() && matches!(**inner, Shape::Ref(_)) {
-                        *item = Value::Object(Map::new());
+                    if item.is_null() {
+                        *item = zero(inner);
+                        continue;
                     }
                     self.shape(item, inner, &format!("{path}[{i}]"))?;
                 }
@@ -245,8 +246,9 @@ impl Walk<'_> {
                     return Err(self.mismatch(value, &go_shape(shape)));
                 };
                 for (key, member) in members.iter_mut() {
-                    if member.is_null() && matches!(**inner, Shape::Scalar(Scalar::String)) {
-                        *member = Value::String(String::new());
+                    if member.is_null() {
+                        *member = zero(inner);
+                        continue;
                     }
                     self.shape(member, inner, &child(path, key))?;
                 }
@@ -312,6 +314,22 @@ impl Walk<'_> {
         Err(format!(
             "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
         ))
+    }
+}
+
+/// What Go makes of a null among a list's items or a map's values, as it
+/// writes it.
+fn zero(shape: &Shape) -> Value {
+    match shape {
+        Shape::Ref(_) => Value::Object(Map::new()),
+        Shape::List(_) | Shape::Map(_) => Value::Null,
+        Shape::Scalar(scalar) => match scalar {
+            Scalar::String => "".into(),
+            Scalar::Bool => false.into(),
+            Scalar::Int32 | Scalar::Int64 | Scalar::Double | Scalar::IntOrString => 0.into(),
+            Scalar::Quantity => "0".into(),
+            Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Any => Value::Null,
+        },
     }
 }
 

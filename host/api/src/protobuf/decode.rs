@@ -105,7 +105,9 @@ fn member(
         }
         single => {
             if let Some(found) = value(field, form, single, wire, depth)? {
-                let plain_zero = found == zero(single) && matches!(single, Shape::Scalar(_));
+                // Go's JSON writes a quantity even where it is zero.
+                let plain_zero = found == zero(single)
+                    && matches!(single, Shape::Scalar(scalar) if *scalar != Scalar::Quantity);
                 if !plain_zero || field.pointer || field.required {
                     out.insert(field.name.to_owned(), found);
                 }
@@ -124,6 +126,7 @@ fn zero(shape: &Shape) -> Value {
         Shape::Scalar(Scalar::Double) => Value::from(0.0),
         Shape::Scalar(Scalar::Bool) => false.into(),
         Shape::Scalar(Scalar::Quantity) => "0".into(),
+        Shape::Scalar(Scalar::Time | Scalar::MicroTime) => Value::Null,
         Shape::Scalar(_) => "".into(),
     }
 }

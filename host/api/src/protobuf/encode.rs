@@ -278,6 +278,8 @@ fn write_scalar(out: &mut Vec<u8>, number: u32, scalar: Scalar, value: &Value) -
                 });
             }
         },
+        // The zero time among a map's values.
+        Scalar::Time | Scalar::MicroTime if value.is_null() => put_bytes(out, number, b""),
         Scalar::Time | Scalar::MicroTime => time(out, number, scalar, value.as_str()?)?,
         Scalar::Any => {
             let json = serde_json::to_vec(value).ok()?;
