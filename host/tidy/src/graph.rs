@@ -24,6 +24,7 @@ const SAME_LAYER: &[(&str, &str)] = &[("api", "expressions"), ("virtio", "volume
 
 /// Crates outside the layers and what of the workspace they may use.
 const OUTSIDE: &[(&str, &[&str])] = &[
+    ("clients", &["apiserver"]),
     ("fuzzing", &[]),
     ("guest-init", &["guest-protocol"]),
     ("image-build", &[]),
