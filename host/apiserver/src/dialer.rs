@@ -1,12 +1,12 @@
-//! The one way out to webhooks: streams to URLs and to Services. On the
-//! appliance the network opens them; alone, the server dials for itself and
-//! resolves a Service by its Endpoints.
+//! The one way out to webhooks, pods, Services and extension servers: streams
+//! to hosts and to Services. On the appliance the network opens them; alone, the
+//! server dials for itself and resolves a Service by its endpoints.
 
+use crate::endpoints::{self, Backend, Endpoints};
 use crate::registry;
 use api::custom::conversion::Target;
-use api::kinds;
-use api::meta;
-use serde_json::Value;
+use api::status::Status;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -74,6 +74,32 @@ impl Destination {
     }
 }
 
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Destination::Host { host, port } if host.contains(':') => {
+                write!(f, "[{host}]:{port}")
+            }
+            Destination::Host { host, port } => write!(f, "{host}:{port}"),
+            Destination::Service {
+                namespace,
+                name,
+                port,
+            } => write!(f, "{name}.{namespace}.svc:{port}"),
+        }
+    }
+}
+
+/// Why there is no stream, as Go says it.
+pub(crate) fn undialed(to: &Destination, e: &io::Error) -> String {
+    match (to, e.kind()) {
+        (Destination::Host { .. }, io::ErrorKind::ConnectionRefused) => {
+            format!("dial tcp {to}: connect: connection refused")
+        }
+        _ => e.to_string(),
+    }
+}
+
 pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
 
 /// Opens streams. No timeout of its own: who asks bounds the whole.
@@ -104,38 +130,24 @@ impl Dialer for HostDialer {
 }
 
 impl HostDialer {
-    /// The first ready address behind a Service's port.
+    /// A ready address behind a Service's port.
     fn resolve(&self, namespace: &str, name: &str, port: u16) -> io::Result<(String, u16)> {
         let not_found = |why: String| io::Error::new(io::ErrorKind::NotFound, why);
-        let read = |plural: &str| -> io::Result<Value> {
-            let kind = kinds::by_resource("", "v1", plural)
-                .ok_or_else(|| not_found(format!("no {plural} are served")))?;
-            let found = registry::get(&self.store, &kind, namespace, name);
-            Ok(found.map_err(|e| not_found(e.message))?.object)
-        };
-        let service = read("services")?;
-        let of_port = meta::list(&service, &["spec", "ports"])
-            .iter()
-            .find(|p| meta::int(p, &["port"]) == Some(i64::from(port)))
-            .ok_or_else(|| {
-                not_found(format!("no service port {port} found for service {name:?}"))
-            })?;
-        let port_name = meta::text(of_port, &["name"]);
-        let endpoints = read("endpoints")?;
-        for subset in meta::list(&endpoints, &["subsets"]) {
-            let address = meta::list(subset, &["addresses"]).first();
-            let target = meta::list(subset, &["ports"])
-                .iter()
-                .find(|p| meta::text(p, &["name"]) == port_name)
-                .and_then(|p| meta::int(p, &["port"]))
-                .and_then(|p| u16::try_from(p).ok());
-            if let (Some(address), Some(target)) = (address, target) {
-                return Ok((meta::text(address, &["ip"]).to_owned(), target));
-            }
+        let refused = |status: Status| not_found(status.message);
+        let services = endpoints::row("", "services").map_err(refused)?;
+        let found = registry::get(&self.store, &services, namespace, name).map_err(refused)?;
+        let service = found.object;
+        let of_port = endpoints::port_name(&service, i64::from(port)).ok_or_else(|| {
+            not_found(format!("no service port {port} found for service {name:?}"))
+        })?;
+        let known = Endpoints::of(&self.store, namespace, name).map_err(refused)?;
+        let ready = known.ready(of_port, endpoints::family(&service));
+        match endpoints::any(&ready) {
+            Some(Backend { ip, port, .. }) => Ok((ip.clone(), *port)),
+            None => Err(not_found(format!(
+                "no endpoints available for service {name:?}"
+            ))),
         }
-        Err(not_found(format!(
-            "no endpoints available for service {name:?}"
-        )))
     }
 }
 

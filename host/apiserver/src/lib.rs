@@ -9,6 +9,7 @@
 //! listen -> server: authn -> route -> authz -> rest (verbs) -> registry -> store
 //!                                        \-> discovery, documents, health
 //!                                  rest::pod -> proxy -> node
+//!                                  rest::proxy -> proxy::forward -> pod, Service, node
 //! ```
 //! `audit` follows each request from authentication to the end of its answer.
 
@@ -22,6 +23,7 @@ mod crd;
 mod dialer;
 mod discovery;
 mod documents;
+mod endpoints;
 mod fairness;
 mod frames;
 mod health;
@@ -55,7 +57,7 @@ pub use config::{Ca, Config, Etcd, Token, default_service_cidrs, issuer, reading
 pub use dialer::{Connecting, Destination, Dialer, Stream};
 pub use kinds::{Kinds, Table};
 pub use pki::{Credential, Pki, PkiError};
-pub use run::{RunError, Running, STORE, run};
+pub use run::{RunError, Running, STORE, run, run_through};
 pub use server::Server;
 pub use user::User;
 pub use webhook::Client as WebhookClient;

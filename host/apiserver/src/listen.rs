@@ -10,7 +10,8 @@ use crate::server::{Arrived, Identity, MAX_BODY, Server};
 use crate::user::User;
 use api::status::Status;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::HOST;
+use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -137,13 +138,24 @@ async fn receive(
         .headers()
         .contains_key(http::header::UPGRADE)
         .then(|| hyper::upgrade::on(&mut request));
-    let (parts, body) = request.into_parts();
-    let body = match collect(body).await {
-        Ok(body) => body,
-        Err(status) => return respond::status(&status, Accepted::json()),
+    let (mut parts, body) = request.into_parts();
+    // HTTP/2 has the host in the URI (RFC 9113, 8.3.1).
+    if let (None, Some(authority)) = (parts.headers.get(HOST), parts.uri.authority())
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.insert(HOST, host);
+    }
+    let (body, streamed) = if server.streams(&parts) {
+        (Bytes::new(), Some(body))
+    } else {
+        match collect(body).await {
+            Ok(body) => (body, None),
+            Err(status) => return respond::status(&status, Accepted::json()),
+        }
     };
     let arrived = Arrived {
         request: Request::from_parts(parts, body),
+        streamed,
         upgrade,
         identity: Identity::Connection(user),
         remote,

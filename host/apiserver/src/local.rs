@@ -33,6 +33,7 @@ impl Transport for Local {
         Box::pin(async move {
             let arrived = Arrived {
                 request,
+                streamed: None,
                 upgrade: None,
                 identity: Identity::Known(self.user.clone()),
                 remote: None,

@@ -27,6 +27,9 @@ pub(crate) struct ResourceRoute {
     pub(crate) resource: String,
     pub(crate) name: String,
     pub(crate) subresource: String,
+    /// What follows the subresource, decoded: empty, or with a slash before
+    /// each word and where the whole path ends in one.
+    pub(crate) path: String,
 }
 
 impl ResourceRoute {
@@ -35,7 +38,7 @@ impl ResourceRoute {
         self.verb == "watch"
             || matches!(
                 self.subresource.as_str(),
-                "log" | "exec" | "attach" | "portforward"
+                "log" | "exec" | "attach" | "portforward" | "proxy"
             )
     }
 }
@@ -48,9 +51,6 @@ pub(crate) fn route(method: &Method, path: &str, query: &Query) -> Option<Route>
         .map(percent_decode)
         .collect();
     let segments = segments?;
-    if segments.iter().any(|s| s.contains('/') || s.contains('\0')) {
-        return None;
-    }
     let words: Vec<&str> = segments.iter().map(String::as_str).collect();
     let (group, version, rest) = match words.as_slice() {
         ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
@@ -68,20 +68,29 @@ pub(crate) fn route(method: &Method, path: &str, query: &Query) -> Option<Route>
         ["namespaces", ns, rest @ ..] => (*ns, rest),
         _ => ("", rest),
     };
-    let (resource, name, subresource) = match rest {
-        [resource] => (*resource, "", ""),
-        [resource, name] => (*resource, *name, ""),
-        [resource, name, sub] => (*resource, *name, *sub),
-        _ => return None,
+    let (resource, name, subresource, below) = match rest {
+        [resource] => (*resource, "", "", &[] as &[&str]),
+        [resource, name] => (*resource, *name, "", &[] as &[&str]),
+        [resource, name, sub, below @ ..] => (*resource, *name, *sub, below),
+        [] => return None,
     };
+    let known = &segments[..segments.len() - below.len()];
+    if known.iter().any(|s| s.contains('/') || s.contains('\0')) {
+        return None;
+    }
     let mut info = ResourceRoute {
-        verb: plain_verb(method)?,
+        verb: match *method {
+            // As upstream: a verb that only rules for all verbs allow.
+            Method::OPTIONS => "",
+            _ => plain_verb(method)?,
+        },
         group: group.to_owned(),
         version: version.to_owned(),
         namespace: namespace.to_owned(),
         resource: resource.to_owned(),
         name: name.to_owned(),
         subresource: subresource.to_owned(),
+        path: below_of(below, !subresource.is_empty() && path.ends_with('/')),
     };
     if group.is_empty() && resource == "namespaces" && !name.is_empty() {
         info.namespace = name.to_owned();
@@ -95,6 +104,19 @@ pub(crate) fn route(method: &Method, path: &str, query: &Query) -> Option<Route>
         (verb, _) => verb,
     };
     Some(Route::Resource(info))
+}
+
+/// The path below a subresource (upstream's `getRequestOptions`).
+fn below_of(words: &[&str], slash: bool) -> String {
+    let mut path = String::new();
+    for word in words {
+        path.push('/');
+        path.push_str(word);
+    }
+    if slash && !path.ends_with('/') {
+        path.push('/');
+    }
+    path
 }
 
 fn plain_verb(method: &Method) -> Option<&'static str> {
@@ -112,6 +134,19 @@ fn plain_verb(method: &Method) -> Option<&'static str> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    /// A resource's route in one line.
+    fn found(method: &str, url: &str) -> String {
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        let method: Method = method.parse().unwrap();
+        let Some(Route::Resource(r)) = route(&method, path, &Query::parse(query)) else {
+            panic!("{url}");
+        };
+        format!(
+            "{} {} {} {} {} {} {}{}",
+            r.verb, r.group, r.version, r.namespace, r.resource, r.name, r.subresource, r.path
+        )
+    }
 
     #[test]
     fn paths_are_understood() {
@@ -146,16 +181,7 @@ mod tests {
                 "create  v1 a pods p binding",
             ),
         ] {
-            let (path, query) = url.split_once('?').unwrap_or((url, ""));
-            let method: Method = method.parse().unwrap();
-            let Some(Route::Resource(r)) = route(&method, path, &Query::parse(query)) else {
-                panic!("{url}");
-            };
-            let got = format!(
-                "{} {} {} {} {} {} {}",
-                r.verb, r.group, r.version, r.namespace, r.resource, r.name, r.subresource
-            );
-            assert_eq!(got, wanted, "{url}");
+            assert_eq!(found(method, url), wanted, "{url}");
         }
         let q = Query::parse("");
         assert!(matches!(
@@ -166,8 +192,26 @@ mod tests {
             route(&Method::GET, "/api/v1", &q),
             Some(Route::Other { .. })
         ));
-        assert_eq!(route(&Method::GET, "/api/v1/pods/a/b/c/d", &q), None);
         assert_eq!(route(&Method::GET, "/api/v1/pods/%zz", &q), None);
         assert_eq!(route(&Method::GET, "/api/v1/pods/a%2fb", &q), None);
+    }
+
+    #[test]
+    fn what_follows_a_subresource_stays_together() {
+        for (method, url, wanted) in [
+            (
+                "OPTIONS",
+                "/api/v1/namespaces/a/pods/https:p:1/proxy/b%2Fc//d/",
+                "  v1 a pods https:p:1 proxy/b/c/d/",
+            ),
+            (
+                "GET",
+                "/api/v1/nodes/n/proxy/?watch=1",
+                "get  v1  nodes n proxy/",
+            ),
+            ("GET", "/api/v1/pods/a/b/c/d", "get  v1  pods a b/c/d"),
+        ] {
+            assert_eq!(found(method, url), wanted, "{url}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::authn::{Authenticator, legacy::Filler};
 use crate::authz::{Authorizer, bootstrap};
 use crate::config::Config;
 use crate::crd::Definitions;
-use crate::dialer::HostDialer;
+use crate::dialer::{Dialer, HostDialer};
 use crate::documents::Documents;
 use crate::fairness::{self, Fairness};
 use crate::kinds::Kinds;
@@ -100,21 +100,27 @@ impl Running {
 }
 
 /// Starts the server; everything that it needs is there when it returns.
+/// It dials by the host's own network.
 pub async fn run(config: Config) -> Result<Running, RunError> {
+    run_through(config, None).await
+}
+
+/// As [`run`]; the way to webhooks, pods, Services and extension servers is
+/// `dialer`'s, if there is one.
+pub async fn run_through(
+    config: Config,
+    dialer: Option<Arc<dyn Dialer>>,
+) -> Result<Running, RunError> {
     let audit = config.audit.as_ref().map(Audit::open).transpose()?;
     let pki = Pki::open(&config.data_dir.join("pki"), config.ca.as_ref())?;
     let (listeners, addresses) = bind(&config.listen).await?;
     let advertised = advertised(&config, &addresses);
-    let names = server_names(&config, &addresses);
-    let credential = pki.sign(&Subject {
-        name: "kube-apiserver",
-        groups: &[],
-        names: &names,
-    })?;
+    let credential = sign_server(&pki, &config, &addresses)?;
     let kubeconfig = settle_clients(&pki, &config, &advertised)?;
     let store = open_store(&config).await?;
     let kinds: Arc<Kinds> = Arc::default();
-    let webhooks = webhooks(&store);
+    let dialer = dialer.unwrap_or_else(|| own_dialer(&store));
+    let webhooks = Arc::new(WebhookClient::new(dialer.clone()));
     let authorizer = Arc::new(Authorizer::new(&store));
     let clients = (kinds.clone(), webhooks.clone());
     let admission = Admission::new(&store, &config, authorizer.clone(), clients.0, clients.1);
@@ -128,7 +134,7 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
         advertised: advertised.clone(),
         webhooks,
         store,
-        streams: Arc::new(streams(&pki)?),
+        streams: Arc::new(streams(&pki, dialer)?),
         frames: Arc::default(),
         metrics: Metrics::default(),
         kinds,
@@ -147,12 +153,8 @@ pub async fn run(config: Config) -> Result<Running, RunError> {
         tasks.spawn(task.run(seen.clone()));
     }
     for listener in listeners {
-        tasks.spawn(listen::serve(
-            listener,
-            acceptor.clone(),
-            server.clone(),
-            seen.clone(),
-        ));
+        let (acceptor, server) = (acceptor.clone(), server.clone());
+        tasks.spawn(listen::serve(listener, acceptor, server, seen.clone()));
     }
     Ok(Running {
         server,
@@ -171,6 +173,11 @@ fn seats(config: &Config) -> u32 {
     all.max(1)
 }
 
+fn own_dialer(store: &Store) -> Arc<dyn Dialer> {
+    let store = store.clone();
+    Arc::new(HostDialer { store })
+}
+
 /// What every cluster has.
 async fn make_objects(server: &Server, own: &system::Own<'_>) -> Result<(), RunError> {
     make_namespaces(server).await?;
@@ -182,11 +189,6 @@ async fn make_objects(server: &Server, own: &system::Own<'_>) -> Result<(), RunE
             message: e.message,
         })?;
     system::make(&server.store, own).await
-}
-
-fn webhooks(store: &Store) -> Arc<WebhookClient> {
-    let store = store.clone();
-    Arc::new(WebhookClient::new(Arc::new(HostDialer { store })))
 }
 
 /// The task of custom kinds, which has looked once: what is defined is served
@@ -275,6 +277,19 @@ fn reachable(address: Option<&SocketAddr>) -> String {
     }
 }
 
+/// The server's own certificate, made at each start.
+fn sign_server(
+    pki: &Pki,
+    config: &Config,
+    addresses: &[SocketAddr],
+) -> Result<Credential, PkiError> {
+    pki.sign(&Subject {
+        name: "kube-apiserver",
+        groups: &[],
+        names: &server_names(config, addresses),
+    })
+}
+
 fn server_names(config: &Config, addresses: &[SocketAddr]) -> Vec<String> {
     let mut names: Vec<String> = [
         "localhost",
@@ -324,7 +339,7 @@ fn settle_clients(pki: &Pki, config: &Config, url: &str) -> Result<String, RunEr
     Ok(kubeconfig)
 }
 
-fn streams(pki: &Pki) -> Result<Streams, PkiError> {
+fn streams(pki: &Pki, dialer: Arc<dyn Dialer>) -> Result<Streams, PkiError> {
     let client: Credential = pki.kept(
         "kubelet-client",
         &Subject {
@@ -335,6 +350,8 @@ fn streams(pki: &Pki) -> Result<Streams, PkiError> {
     )?;
     Ok(Streams {
         tls: Arc::new(tls::client(&pki.ca, &client)?),
+        unverified: Arc::new(tls::unverified(None)?),
+        dialer,
     })
 }
 

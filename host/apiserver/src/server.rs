@@ -23,6 +23,7 @@ use api::status::Status;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, Request, Response, header};
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use reconcile::Body;
@@ -60,9 +61,11 @@ pub struct Server {
     pub(crate) advertised: String,
 }
 
-/// A request whose body is here, and what came with its connection.
+/// A request whose body is here, mostly, and what came with its connection.
 pub(crate) struct Arrived {
     pub(crate) request: Request<Bytes>,
+    /// The body instead, where it is passed on as it comes.
+    pub(crate) streamed: Option<Incoming>,
     pub(crate) upgrade: Option<OnUpgrade>,
     pub(crate) identity: Identity,
     /// Of the connection.
@@ -81,7 +84,9 @@ struct Noted {
 struct Asked {
     parts: http::request::Parts,
     body: Bytes,
+    streamed: Option<Incoming>,
     upgrade: Option<OnUpgrade>,
+    remote: Option<IpAddr>,
     query: Query,
     user: User,
     now: Timestamp,
@@ -103,6 +108,15 @@ impl Server {
 
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Whether a request's body is passed on as it comes.
+    pub(crate) fn streams(&self, parts: &http::request::Parts) -> bool {
+        let query = Query::default();
+        match route(&parts.method, parts.uri.path(), &query) {
+            Some(Route::Resource(found)) => found.group.is_empty() && found.subresource == "proxy",
+            Some(Route::Other { .. }) | None => false,
+        }
     }
 
     pub(crate) async fn handle(self: &Arc<Self>, arrived: Arrived) -> Response<Body> {
@@ -166,6 +180,7 @@ impl Server {
     ) -> Answer {
         let Arrived {
             request,
+            streamed,
             upgrade,
             identity,
             remote,
@@ -207,7 +222,9 @@ impl Server {
                 let asked = Asked {
                     parts,
                     body,
+                    streamed,
                     upgrade,
+                    remote,
                     query,
                     user,
                     now,
@@ -221,7 +238,9 @@ impl Server {
         let Asked {
             parts,
             body,
+            streamed,
             upgrade,
+            remote,
             query,
             user,
             now,
@@ -231,7 +250,14 @@ impl Server {
             .resolve(&found.group, &found.version, &found.resource)
             .ok_or_else(Status::no_such_path)?;
         noted.labels = Labels::of(&kind, &found);
-        let accepted = respond::accepted(&parts.headers, &query, offer(&kind, &found))?;
+        if found.subresource != "proxy" && found.path.chars().any(|c| c != '/') {
+            return Err(Status::no_such_path());
+        }
+        let accepted = match found.subresource.as_str() {
+            // What the client accepts is between it and whom it talks to.
+            "proxy" => Accepted::json(),
+            _ => respond::accepted(&parts.headers, &query, offer(&kind, &found))?,
+        };
         let long = found.is_long();
         let warning = kind.custom().and_then(|c| c.warning.clone());
         let call = Call {
@@ -250,7 +276,9 @@ impl Server {
             raw_query: parts.uri.query().unwrap_or_default().to_owned(),
             headers: parts.headers,
             body,
+            streamed,
             upgrade,
+            remote,
             accepted,
             user,
             now,

@@ -2,10 +2,12 @@
 //! the client's toward nodes.
 
 use crate::pki::{Credential, PkiError};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use std::sync::Arc;
 
 fn broken(what: &str, e: &dyn std::fmt::Display) -> PkiError {
@@ -56,6 +58,74 @@ pub(crate) fn server(ca: &str, credential: &Credential) -> Result<ServerConfig, 
         .map_err(|e| broken("the server's certificate", &e))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Toward servers whose certificate nobody checks: pods and Services behind
+/// `proxy` (upstream does the same), and where `insecureSkipTLSVerify` says so.
+pub(crate) fn unverified(identity_of: Option<&Credential>) -> Result<ClientConfig, PkiError> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| broken("TLS", &e))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Unverified(provider())));
+    match identity_of {
+        None => Ok(config.with_no_client_auth()),
+        Some(credential) => {
+            let (chain, key) = identity(credential)?;
+            config
+                .with_client_auth_cert(chain, key)
+                .map_err(|e| broken("a client's certificate", &e))
+        }
+    }
+}
+
+/// Takes any certificate; the server still has to hold its key.
+#[derive(Debug)]
+struct Unverified(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 pub(crate) fn client(ca: &str, credential: &Credential) -> Result<ClientConfig, PkiError> {

@@ -2,7 +2,7 @@
 //! in time and size. For conversion here, for admission by its plugins; and GET
 //! of documents, for `authn::oidc`.
 
-use crate::dialer::{Destination, Dialer};
+use crate::dialer::{Destination, Dialer, undialed};
 use api::custom::conversion::{self, Converter, Target, Webhook};
 use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -157,16 +157,6 @@ fn url(target: &Target, name: &str, path: &str) -> String {
             Some(at) => format!("{}{path}", &url[..at + "https://".len()]),
             None => format!("{url}{path}"),
         },
-    }
-}
-
-/// As Go says it.
-fn undialed(to: &Destination, e: &std::io::Error) -> String {
-    match (to, e.kind()) {
-        (Destination::Host { host, port }, std::io::ErrorKind::ConnectionRefused) => {
-            format!("dial tcp {host}:{port}: connect: connection refused")
-        }
-        _ => e.to_string(),
     }
 }
 

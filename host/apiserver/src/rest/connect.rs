@@ -94,6 +94,22 @@ fn query(object: &Value, of: Subresource) -> String {
     pairs.join("&")
 }
 
+/// Lets admission see a request that is passed on to `path`; where it goes.
+pub(crate) async fn admit_path(call: &Call, of: Subresource, path: &str) -> Result<String, Status> {
+    let mut options = json!({"kind": of.discovery().2, "apiVersion": "v1"});
+    if !path.is_empty() {
+        options["path"] = path.into();
+    }
+    call.admit_action(
+        Operation::Connect,
+        &mut options,
+        &json!(null),
+        Options::Nowhere,
+    )
+    .await?;
+    Ok(api::meta::text(&options, &["path"]).to_owned())
+}
+
 /// Lets admission see the connection.
 pub(crate) async fn admit(call: &mut Call, of: Subresource) -> Result<(), Status> {
     let before = describe(&call.query, of);

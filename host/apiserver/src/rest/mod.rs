@@ -10,6 +10,7 @@ pub(crate) mod list;
 pub(crate) mod options;
 pub(crate) mod patch;
 pub(crate) mod pod;
+mod proxy;
 pub(crate) mod review;
 pub(crate) mod scale;
 pub(crate) mod token;
@@ -56,7 +57,11 @@ pub(crate) struct Call {
     pub(crate) raw_query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// The body, where it isn't waited for.
+    pub(crate) streamed: Option<hyper::body::Incoming>,
     pub(crate) upgrade: Option<OnUpgrade>,
+    /// The client's address.
+    pub(crate) remote: Option<std::net::IpAddr>,
     pub(crate) accepted: Accepted,
     pub(crate) user: User,
     pub(crate) now: Timestamp,

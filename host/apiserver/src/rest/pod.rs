@@ -25,6 +25,9 @@ pub(crate) async fn answer(mut call: Call, subresource: Subresource) -> Answer {
             let upgrade = call.upgrade.take();
             proxy::stream(&call, subresource, &pod.object, upgrade).await
         }
+        (Subresource::PodProxy | Subresource::ServiceProxy | Subresource::NodeProxy, _) => {
+            super::proxy::answer(call, subresource).await
+        }
         _ => Err(Status::method_not_allowed()),
     }
 }
@@ -200,25 +203,42 @@ pub(crate) fn node_endpoint(
     let nodes = kinds::by_resource("", "v1", "nodes").unwrap_or_else(|| kind.clone());
     let node = registry::get(store, &nodes, "", node_name)
         .map_err(|e| Status::internal(format!("node of pod {name}: {e}")))?;
-    let addresses = meta::list(&node.object, &["status", "addresses"]);
-    let address = ["InternalIP", "ExternalIP", "Hostname"]
-        .iter()
-        .find_map(|wanted| {
-            addresses
-                .iter()
-                .find(|a| meta::text(a, &["type"]) == *wanted)
-                .map(|a| meta::text(a, &["address"]).to_owned())
+    Endpoint::of(&node.object)
+}
+
+impl Endpoint {
+    /// Where a node listens, as its status says.
+    pub(crate) fn of(node: &Value) -> Result<Endpoint, Status> {
+        let name = meta::name(node);
+        let addresses = meta::list(node, &["status", "addresses"]);
+        let address = ["InternalIP", "ExternalIP", "Hostname"]
+            .iter()
+            .find_map(|wanted| {
+                addresses
+                    .iter()
+                    .find(|a| meta::text(a, &["type"]) == *wanted)
+                    .map(|a| meta::text(a, &["address"]).to_owned())
+            })
+            .ok_or_else(|| Status::internal(format!("no preferred addresses found for {name}")))?;
+        let port = meta::int(
+            node,
+            &["status", "daemonEndpoints", "kubeletEndpoint", "Port"],
+        )
+        .and_then(|p| u16::try_from(p).ok())
+        .unwrap_or(10_250);
+        Ok(Endpoint {
+            node: name.to_owned(),
+            host: address,
+            port,
         })
-        .ok_or_else(|| Status::internal(format!("no preferred addresses found for {node_name}")))?;
-    let port = meta::int(
-        &node.object,
-        &["status", "daemonEndpoints", "kubeletEndpoint", "Port"],
-    )
-    .and_then(|p| u16::try_from(p).ok())
-    .unwrap_or(10_250);
-    Ok(Endpoint {
-        node: node_name.to_owned(),
-        host: address,
-        port,
-    })
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
 }

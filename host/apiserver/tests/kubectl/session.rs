@@ -1,6 +1,6 @@
 //! One server and one kubectl, for a test.
 
-use apiserver::{Config, Running};
+use apiserver::{Config, Dialer, Running};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -107,13 +107,31 @@ impl Session {
         Session::at(dir, &kubectls()[0], config)
     }
 
+    /// Whose server reaches others by `dialer`.
+    pub(crate) fn dialing(dialer: Arc<dyn Dialer>) -> Session {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let config = config(dir.path());
+        Session::through(dir, &kubectls()[0], config, Some(dialer))
+    }
+
     fn at(dir: Arc<tempfile::TempDir>, kubectl: &Path, config: Config) -> Session {
+        Session::through(dir, kubectl, config, None)
+    }
+
+    fn through(
+        dir: Arc<tempfile::TempDir>,
+        kubectl: &Path,
+        config: Config,
+        dialer: Option<Arc<dyn Dialer>>,
+    ) -> Session {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        let running = runtime.block_on(apiserver::run(config)).unwrap();
+        let running = runtime
+            .block_on(apiserver::run_through(config, dialer))
+            .unwrap();
         Session {
             runtime,
             running: Some(running),

@@ -14,7 +14,7 @@ struct PlayedNode {
     requests: std::sync::mpsc::Receiver<String>,
 }
 
-fn acceptor(s: &Session) -> TlsAcceptor {
+pub(crate) fn acceptor(s: &Session) -> TlsAcceptor {
     use rustls_pki_types::pem::PemObject;
     use rustls_pki_types::{CertificateDer, PrivateKeyDer};
     let pem = |name: &str| std::fs::read(s.path(&format!("data/pki/nodes/n1/{name}"))).unwrap();
@@ -82,22 +82,31 @@ fn play(s: &Session) -> PlayedNode {
     PlayedNode { port, requests }
 }
 
+/// The node `n1` at an address; what is given back moves it to another.
+pub(crate) fn node<'a>(s: &'a Session, address: &str, port: u16) -> impl Fn(&str) + use<'a> {
+    s.run_with(&["apply", "-f", "-"], NODE).says("created");
+    let at = move |address: &str| {
+        let status = format!(
+            r#"{{"status":{{"addresses":[{{"type":"InternalIP","address":"{address}"}}],"daemonEndpoints":{{"kubeletEndpoint":{{"Port":{port}}}}}}}}}"#
+        );
+        s.run(&[
+            "patch",
+            "node",
+            "n1",
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &status,
+        ])
+        .says("patched");
+    };
+    at(address);
+    at
+}
+
 /// A pod that runs on the played node.
 fn place(s: &Session, port: u16) {
-    s.run_with(&["apply", "-f", "-"], NODE).says("created");
-    let status = format!(
-        r#"{{"status":{{"addresses":[{{"type":"InternalIP","address":"127.0.0.1"}}],"daemonEndpoints":{{"kubeletEndpoint":{{"Port":{port}}}}}}}}}"#
-    );
-    s.run(&[
-        "patch",
-        "node",
-        "n1",
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        &status,
-    ])
-    .says("patched");
+    drop(node(s, "127.0.0.1", port));
     s.run_with(
         &["apply", "-f", "-"],
         &POD.replace("spec:\n", "spec:\n  nodeName: n1\n"),

@@ -1,10 +1,17 @@
-//! Streams to a pod's node: log, exec, attach, port-forward.
+//! Ways through the API server to others. [`forward`] passes any request on;
+//! here are streams to a pod's node: log, exec, attach, port-forward.
 //!
 //! The API server checks that the pod, its node and the container are there,
 //! then hands the request to the node's endpoint (upstream's kubelet paths) and
 //! passes bytes: a log's body as it comes, an upgraded connection both ways
 //! with half-close. It never looks into SPDY or WebSocket frames.
 
+pub(crate) mod forward;
+mod html;
+pub(crate) mod rewrite;
+
+use crate::audit::Trail;
+use crate::dialer::{Dialer, Stream};
 use crate::query::percent_encode;
 use crate::rest::pod::{Endpoint, container, node_endpoint};
 use crate::rest::{Answer, Call};
@@ -19,6 +26,7 @@ use hyper_util::rt::TokioIo;
 use reconcile::TransportError;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -28,9 +36,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the head of the answer; its body may take for ever.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What streams need: the TLS identity that nodes accept.
+/// What streams need.
 pub(crate) struct Streams {
+    /// The TLS identity that nodes accept.
     pub(crate) tls: Arc<rustls::ClientConfig>,
+    /// TLS to pods and Services, whose certificates nobody knows.
+    pub(crate) unverified: Arc<rustls::ClientConfig>,
+    /// The way to pods, Services and extension servers.
+    pub(crate) dialer: Arc<dyn Dialer>,
 }
 
 /// Upstream's names of the query's parts, API to node.
@@ -151,23 +164,27 @@ pub(crate) async fn stream(
     for (name, value) in response.headers() {
         out.headers_mut().append(name.clone(), value.clone());
     }
-    let trail = call.trail.clone();
+    splice(upgrade, node_side, call.trail.clone());
+    Ok(out)
+}
+
+/// Passes bytes both ways, once both connections have changed protocol; `trail`
+/// is kept until that is over.
+fn splice(client: OnUpgrade, server: OnUpgrade, trail: Trail) {
     tokio::spawn(async move {
-        // The request is over when the stream is.
         let _trail = trail;
-        match tokio::try_join!(upgrade, node_side) {
-            Ok((client, node)) => {
-                let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
+        match tokio::try_join!(client, server) {
+            Ok((client, server)) => {
+                let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
                 // Either side may go away at any time; that is no fault here.
-                if let Err(e) = tokio::io::copy_bidirectional(&mut client, &mut node).await {
+                if let Err(e) = tokio::io::copy_bidirectional(&mut client, &mut server).await {
                     log::debug!("stream ended: {e}");
                 }
-                let _ = tokio::join!(client.shutdown(), node.shutdown());
+                let _ = tokio::join!(client.shutdown(), server.shutdown());
             }
             Err(e) => log::warn!("stream could not be upgraded: {e}"),
         }
     });
-    Ok(out)
 }
 
 fn stream_path(call: &Call, subresource: Subresource, pod: &Value) -> Result<String, Status> {
@@ -239,36 +256,22 @@ fn request(method: Method, path: &str) -> Result<Request<Empty<Bytes>>, Status> 
         .map_err(|e| Status::bad_request(e.to_string()))
 }
 
-/// Sends `request` to the pod's node over a connection of its own. The node's
-/// certificate has to carry its name: addresses come and go.
+/// Sends `request` to the pod's node over a connection of its own.
 async fn send(
     call: &Call,
     pod: &Value,
     mut request: Request<Empty<Bytes>>,
 ) -> Result<Response<hyper::body::Incoming>, Status> {
-    let Endpoint { node, host, port } = node_endpoint(&call.store, &call.kind, pod)?;
-    let target = if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
+    let endpoint = node_endpoint(&call.store, &call.kind, pod)?;
+    let target = endpoint.to_string();
+    let failed = |e: &dyn std::fmt::Display| {
+        Status::internal(format!("error dialing backend: {target}: {e}"))
     };
-    let failed = |what: &str, e: &dyn std::fmt::Display| {
-        Status::internal(format!("error dialing backend: {what} {target}: {e}"))
-    };
-    let name = ServerName::try_from(node).map_err(|e| failed("name of", &e))?;
-    let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host.as_str(), port)))
+    let opened = open_node(&call.streams, &endpoint).await;
+    let stream = opened.map_err(|e| failed(&e))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(|e| failed("dial tcp", &e))?
-        .map_err(|e| failed("dial tcp", &e))?;
-    let _ = tcp.set_nodelay(true);
-    let connector = tokio_rustls::TlsConnector::from(call.streams.tls.clone());
-    let tls = tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(name, tcp))
-        .await
-        .map_err(|e| failed("tls", &e))?
-        .map_err(|e| failed("tls", &e))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
-        .await
-        .map_err(|e| failed("http", &e))?;
+        .map_err(|e| failed(&e))?;
     // Ends with the body, or with the upgrade.
     tokio::spawn(async move {
         if let Err(e) = connection.with_upgrades().await {
@@ -280,7 +283,30 @@ async fn send(
     }
     let response = tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request))
         .await
-        .map_err(|e| failed("answer of", &e))?
-        .map_err(|e| failed("answer of", &e))?;
+        .map_err(|e| failed(&e))?
+        .map_err(|e| failed(&e))?;
     Ok(response)
+}
+
+/// A connection to a node's endpoint. Its certificate has to carry its name:
+/// addresses come and go.
+pub(crate) async fn open_node(
+    streams: &Streams,
+    endpoint: &Endpoint,
+) -> Result<Box<dyn Stream>, String> {
+    let Endpoint { node, host, port } = endpoint;
+    let name = ServerName::try_from(node.clone()).map_err(|e| e.to_string())?;
+    let dialed = async {
+        let failed = |e: io::Error| format!("dial tcp {endpoint}: {e}");
+        let tcp = TcpStream::connect((host.as_str(), *port)).await;
+        let tcp = tcp.map_err(failed)?;
+        let _ = tcp.set_nodelay(true);
+        let connector = tokio_rustls::TlsConnector::from(streams.tls.clone());
+        let tls = connector.connect(name, tcp).await;
+        Ok(Box::new(tls.map_err(|e| format!("tls: {e}"))?) as Box<dyn Stream>)
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, dialed).await {
+        Ok(opened) => opened,
+        Err(_) => Err(format!("dial tcp {endpoint}: i/o timeout")),
+    }
 }

@@ -1,0 +1,141 @@
+//! Other servers that the API server reaches: real ones in this process, on
+//! 127.0.0.1, and a dialer that leads the addresses of a cluster to them.
+
+use apiserver::{Connecting, Destination, Dialer, Stream};
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use reconcile::Body;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+/// The network of a cluster that isn't there: what it is asked for stands for
+/// a port of this machine, or refuses.
+#[derive(Default)]
+pub(crate) struct Network(Mutex<HashMap<String, u16>>);
+
+impl Network {
+    /// Leads `to` (as `Destination` is written) to `port`.
+    pub(crate) fn lead(&self, to: &str, port: u16) {
+        self.0.lock().unwrap().insert(to.to_owned(), port);
+    }
+
+    pub(crate) fn cut(&self, to: &str) {
+        self.0.lock().unwrap().remove(to);
+    }
+}
+
+impl Dialer for Network {
+    fn connect<'a>(&'a self, to: &'a Destination) -> Connecting<'a> {
+        let port = self.0.lock().unwrap().get(&to.to_string()).copied();
+        Box::pin(async move {
+            let port = port.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+            let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+}
+
+pub(crate) fn full(text: impl Into<Bytes>) -> Body {
+    use http_body_util::BodyExt;
+    http_body_util::Full::new(text.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// A server, until it is dropped.
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Server {
+    /// Answers each request by `answer`, over TLS if there is an acceptor.
+    pub(crate) fn start<A, F>(tls: Option<TlsAcceptor>, answer: A) -> Server
+    where
+        A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Body>> + Send,
+    {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        runtime.spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let (tls, answer) = (tls.clone(), answer.clone());
+                tokio::spawn(async move {
+                    let Some(acceptor) = tls else {
+                        return serve(tcp, answer).await;
+                    };
+                    let Ok(tls) = acceptor.accept(tcp).await else {
+                        return;
+                    };
+                    serve(tls, answer).await;
+                });
+            }
+        });
+        Server {
+            port,
+            _runtime: runtime,
+        }
+    }
+}
+
+async fn serve<S, A, F>(stream: S, answer: A)
+where
+    S: Stream + 'static,
+    A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = answer.clone();
+        async move { Ok::<_, Infallible>(answer(request).await) }
+    });
+    let serving = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let _ = serving.await;
+}
+
+/// A server's TLS: its certificate, whose PEM comes along, is good for `names`;
+/// clients may have one of `ca`'s.
+pub(crate) fn tls(names: &[&str], ca: Option<&[u8]>) -> (TlsAcceptor, String) {
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+    let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+    let own = rcgen::generate_simple_self_signed(names).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = match ca {
+        None => builder.with_no_client_auth(),
+        Some(ca) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots
+                .add(CertificateDer::from_pem_slice(ca).unwrap())
+                .unwrap();
+            let roots = Arc::new(roots);
+            let verifier =
+                rustls::server::WebPkiClientVerifier::builder_with_provider(roots, provider)
+                    .build()
+                    .unwrap();
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let config = builder
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), own.cert.pem())
+}
