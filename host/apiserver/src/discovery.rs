@@ -3,12 +3,12 @@
 //! priority, resources by name.
 
 use crate::kinds::Table;
+use api::custom::version_order;
 use api::kinds::{KindRef, Subresource, api_version, priority};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::cmp::Reverse;
 
 fn scope(kind: &KindRef) -> &'static str {
     if kind.namespaced() {
@@ -60,31 +60,51 @@ pub(crate) fn versions() -> Value {
     })
 }
 
+/// All group-versions, this server's and others'.
+fn group_versions(table: &Table) -> Vec<(&str, &str)> {
+    let mut out = table.group_versions();
+    for remote in table.remotes() {
+        let of = (remote.group(), remote.version());
+        if !out.contains(&of) {
+            out.push(of);
+        }
+    }
+    out
+}
+
+/// The group's place in discovery, and the version's in its group.
+fn place(table: &Table, group: &str, version: &str) -> (i64, i64) {
+    let remote = table.remote(group, version);
+    remote.map_or_else(|| priority(group, version), |r| r.priority())
+}
+
 /// The versions of a group, the preferred one first.
 fn versions_of<'a>(table: &'a Table, group: &str) -> Vec<&'a str> {
-    let mut out: Vec<&str> = table
-        .group_versions()
+    let mut out: Vec<&str> = group_versions(table)
         .into_iter()
         .filter(|(g, _)| *g == group)
         .map(|(_, v)| v)
         .collect();
-    out.sort_by_key(|version| Reverse(priority(group, version).1));
+    out.sort_by(|a, b| {
+        let by_place = place(table, group, b).1.cmp(&place(table, group, a).1);
+        by_place.then_with(|| version_order(a, b))
+    });
     out
 }
 
 /// All groups but the core one, those of higher priority first.
 fn groups(table: &Table) -> Vec<&str> {
     let mut out: Vec<&str> = Vec::new();
-    for (group, _) in table.group_versions() {
+    for (group, _) in group_versions(table) {
         if !group.is_empty() && !out.contains(&group) {
             out.push(group);
         }
     }
-    let place = |group: &str| {
+    let highest = |group: &str| {
         let places = versions_of(table, group).into_iter();
-        places.map(|v| priority(group, v).0).max().unwrap_or(0)
+        places.map(|v| place(table, group, v).0).max().unwrap_or(0)
     };
-    out.sort_by(|a, b| place(b).cmp(&place(a)).then_with(|| a.cmp(b)));
+    out.sort_by(|a, b| highest(b).cmp(&highest(a)).then_with(|| a.cmp(b)));
     out
 }
 
@@ -225,6 +245,9 @@ fn aggregated_group(table: &Table, group: &str) -> Value {
     let versions: Vec<Value> = versions_of(table, group)
         .into_iter()
         .map(|v| {
+            if let Some(remote) = table.remote(group, v) {
+                return remote.said.discovery.clone();
+            }
             let listed = kinds(table, group, v).into_iter();
             let resources: Vec<Value> = listed.map(aggregated_resource).collect();
             json!({"version": v, "resources": resources, "freshness": "Current"})

@@ -1,6 +1,7 @@
 //! Documents that describe the server: version and OpenAPI. OpenAPI documents
 //! are made at the first request for one and kept compressed.
 
+use crate::aggregated;
 use crate::discovery;
 use crate::kinds::Table;
 use crate::query::Query;
@@ -117,7 +118,8 @@ impl Documents {
             Some((generation, packed)) if *generation == table.generation() => packed.clone(),
             _ => {
                 let kinds: Vec<KindRef> = table.iter().cloned().collect();
-                let document = api::openapi::v2(&kinds, VERSION);
+                let mut document = api::openapi::v2(&kinds, VERSION);
+                aggregated::openapi::merge(&mut document, table.remotes());
                 let gnostic = api::openapi::gnostic(&document);
                 let packed = Arc::new((
                     Packed::new(String::new(), document.to_string().as_bytes()),
@@ -182,6 +184,11 @@ impl Documents {
         for document in self.v3(table) {
             let url = format!("/openapi/v3/{}?hash={}", document.path, document.hash);
             paths.insert(document.path.clone(), json!({"serverRelativeURL": url}));
+        }
+        for remote in table.remotes() {
+            for (path, url) in &remote.said.v3 {
+                paths.insert(path.clone(), json!({"serverRelativeURL": url}));
+            }
         }
         json!({"paths": paths})
     }

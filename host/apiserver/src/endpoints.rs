@@ -55,6 +55,11 @@ impl Endpoints {
         Ok(Endpoints { slices, endpoints })
     }
 
+    /// Whether nothing is known at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slices.is_empty() && self.endpoints.is_null()
+    }
+
     /// All ready addresses of the port, those of `family` first.
     pub(crate) fn ready(&self, port: &str, family: &str) -> Vec<Backend> {
         let mut out = Vec::new();

@@ -1,10 +1,12 @@
-//! The kinds that are served now: the rows of `api`'s table, and what stored
-//! CustomResourceDefinitions bring and take away while the server runs.
+//! The kinds that are served now: the rows of `api`'s table, what stored
+//! CustomResourceDefinitions bring and take away while the server runs, and the
+//! group-versions that other servers serve.
 //!
 //! [`Kinds`] is shared by all requests. A request takes one [`Table`] and keeps
 //! it: what it resolved doesn't change under it. Whoever derives something
 //! (documents, caches) does so for one table and asks `subscribe` for the next.
 
+use crate::aggregated::Remote;
 use api::custom::CustomKind;
 use api::kinds::{KINDS, KindRef};
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use tokio::sync::watch;
 /// One state of affairs: immutable.
 pub struct Table {
     kinds: Vec<KindRef>,
+    remotes: Vec<Arc<Remote>>,
     generation: u64,
 }
 
@@ -22,8 +25,20 @@ impl Table {
         let custom = custom.into_iter().map(KindRef::Custom);
         Table {
             kinds: rows.chain(custom).collect(),
+            remotes: Vec::new(),
             generation,
         }
+    }
+
+    /// The group-versions of other servers.
+    pub(crate) fn remotes(&self) -> &[Arc<Remote>] {
+        &self.remotes
+    }
+
+    /// Who serves a group-version, if this server doesn't.
+    pub(crate) fn remote(&self, group: &str, version: &str) -> Option<&Arc<Remote>> {
+        let mut remotes = self.remotes.iter();
+        remotes.find(|r| r.group() == group && r.version() == version)
     }
 
     /// In discovery's order, the core group first.
@@ -92,7 +107,21 @@ impl Kinds {
     /// Replaces all custom kinds.
     pub fn set_custom(&self, custom: Vec<Arc<CustomKind>>) {
         self.0.send_modify(|table| {
-            *table = Arc::new(Table::new(custom, table.generation + 1));
+            *table = Arc::new(Table {
+                remotes: table.remotes.clone(),
+                ..Table::new(custom, table.generation + 1)
+            });
+        });
+    }
+
+    /// Replaces all that other servers serve.
+    pub(crate) fn set_remote(&self, remotes: Vec<Arc<Remote>>) {
+        self.0.send_modify(|table| {
+            *table = Arc::new(Table {
+                kinds: table.kinds.clone(),
+                remotes,
+                generation: table.generation + 1,
+            });
         });
     }
 }

@@ -10,10 +10,12 @@
 //!                                        \-> discovery, documents, health
 //!                                  rest::pod -> proxy -> node
 //!                                  rest::proxy -> proxy::forward -> pod, Service, node
+//!                                  \-> aggregated -> proxy::forward -> extension server
 //! ```
 //! `audit` follows each request from authentication to the end of its answer.
 
 mod admission;
+mod aggregated;
 mod audit;
 mod authn;
 mod authz;

@@ -5,6 +5,7 @@
 //! ```text
 //! DATA/pki/ca.{crt,key}   server.{crt,key}   admin.{crt,key}
 //!          kubelet-client.{crt,key}
+//!          front-proxy/{ca,client}.{crt,key}, a CA of its own
 //!          nodes/NAME/{ca.crt,kubelet.crt,kubelet.key,kubeconfig}
 //! ```
 

@@ -5,6 +5,7 @@
 //! with the controllers; it installs no signal handler and no logger.
 
 use crate::admission::{Admission, quota};
+use crate::aggregated::Aggregator;
 use crate::audit::{Audit, AuditError};
 use crate::authn::keys::Keys;
 use crate::authn::oidc::{self, OidcError};
@@ -25,6 +26,7 @@ use crate::user::MASTERS;
 use crate::webhook::Client as WebhookClient;
 use crate::{compaction, initial, listen, services, system, tls};
 use api::kinds;
+use api::status::Status;
 use serde_json::json;
 use std::io;
 use std::net::SocketAddr;
@@ -116,6 +118,7 @@ pub async fn run_through(
     let (listeners, addresses) = bind(&config.listen).await?;
     let advertised = advertised(&config, &addresses);
     let credential = sign_server(&pki, &config, &addresses)?;
+    let front_proxy = Pki::open(&config.data_dir.join("pki/front-proxy"), None)?;
     let kubeconfig = settle_clients(&pki, &config, &advertised)?;
     let store = open_store(&config).await?;
     let kinds: Arc<Kinds> = Arc::default();
@@ -144,6 +147,7 @@ pub async fn run_through(
         service_cidrs: &config.service_cidrs,
         addresses: &addresses,
         client_ca: &pki.ca,
+        front_proxy_ca: &front_proxy.ca,
     };
     make_objects(&server, &own).await?;
     let acceptor = TlsAcceptor::from(Arc::new(tls::server(&pki.ca, &credential)?));
@@ -152,6 +156,7 @@ pub async fn run_through(
     if let Some(task) = definitions(&server).await? {
         tasks.spawn(task.run(seen.clone()));
     }
+    tasks.spawn(aggregator(&server, &front_proxy)?.run(seen.clone()));
     for listener in listeners {
         let (acceptor, server) = (acceptor.clone(), server.clone());
         tasks.spawn(listen::serve(listener, acceptor, server, seen.clone()));
@@ -207,6 +212,27 @@ async fn definitions(server: &Server) -> Result<Option<Definitions>, RunError> {
         message: e.message,
     })?;
     Ok(Some(task))
+}
+
+/// The task of other servers' group-versions, which knows what is registered.
+fn aggregator(server: &Server, front_proxy: &Pki) -> Result<Aggregator, RunError> {
+    let identity = front_proxy.kept(
+        "client",
+        &Subject {
+            name: system::FRONT_PROXY,
+            groups: &[],
+            names: &[],
+        },
+    )?;
+    let (store, kinds) = (server.store.clone(), server.kinds.clone());
+    let dialer = server.streams.dialer.clone();
+    let failed = |e: Status| RunError::Object {
+        name: "apiservices".to_owned(),
+        message: e.message,
+    };
+    let task = Aggregator::new(store, kinds, dialer, identity).map_err(failed)?;
+    task.begin().map_err(failed)?;
+    Ok(task)
 }
 
 fn authenticator(

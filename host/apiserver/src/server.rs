@@ -1,6 +1,8 @@
 //! One request, from whoever brought it to its response: authenticate, route,
 //! authorize, dispatch, count.
 
+mod elsewhere;
+
 use crate::admission::Admission;
 use crate::audit::{Arrival, Audit, Trail};
 use crate::authn::{Authenticator, impersonate};
@@ -110,15 +112,6 @@ impl Server {
         &self.store
     }
 
-    /// Whether a request's body is passed on as it comes.
-    pub(crate) fn streams(&self, parts: &http::request::Parts) -> bool {
-        let query = Query::default();
-        match route(&parts.method, parts.uri.path(), &query) {
-            Some(Route::Resource(found)) => found.group.is_empty() && found.subresource == "proxy",
-            Some(Route::Other { .. }) | None => false,
-        }
-    }
-
     pub(crate) async fn handle(self: &Arc<Self>, arrived: Arrived) -> Response<Body> {
         let started = Instant::now();
         let query = Query::parse(arrived.request.uri().query().unwrap_or_default());
@@ -213,24 +206,34 @@ impl Server {
         };
         self.authorizer
             .authorize_audited(&user, &attributes, &noted.trail)?;
+        let asked = Asked {
+            parts,
+            body,
+            streamed,
+            upgrade,
+            remote,
+            query,
+            user,
+            now,
+        };
+        self.answer(asked, route, id, noted).await
+    }
+
+    async fn answer(&self, asked: Asked, route: Route, id: &str, noted: &mut Noted) -> Answer {
+        if let Some(remote) = self.elsewhere(&route) {
+            let (verb, long) = match &route {
+                Route::Other { verb, .. } => (*verb, false),
+                Route::Resource(found) => (found.verb, found.is_long() || asked.upgrade.is_some()),
+            };
+            noted.labels = Labels::other(verb);
+            return self.pass_on(asked, &remote, long, noted, id).await;
+        }
         match route {
             Route::Other { verb, path } => {
                 noted.labels = Labels::other(verb);
-                self.other(&parts, verb, &path, &query)
+                self.other(&asked.parts, verb, &path, &asked.query)
             }
-            Route::Resource(found) => {
-                let asked = Asked {
-                    parts,
-                    body,
-                    streamed,
-                    upgrade,
-                    remote,
-                    query,
-                    user,
-                    now,
-                };
-                self.resource(asked, found, noted).await
-            }
+            Route::Resource(found) => self.resource(asked, found, noted).await,
         }
     }
 

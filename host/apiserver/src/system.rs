@@ -26,7 +26,12 @@ pub(crate) struct Own<'a> {
     pub(crate) addresses: &'a [SocketAddr],
     /// PEM of the CA that client certificates are checked against.
     pub(crate) client_ca: &'a str,
+    /// PEM of the CA of front proxies: who it certifies may name users.
+    pub(crate) front_proxy_ca: &'a str,
 }
+
+/// As whom the server asks extension servers.
+pub(crate) const FRONT_PROXY: &str = "front-proxy-client";
 
 pub(crate) async fn make(store: &Store, own: &Own<'_>) -> Result<(), RunError> {
     settle(store, own).await.map_err(|e| RunError::Object {
@@ -165,7 +170,15 @@ async fn make_trust(store: &Store, own: &Own<'_>) -> Result<(), Status> {
         "metadata": {
             "name": "extension-apiserver-authentication", "namespace": "kube-system",
         },
-        "data": {"client-ca-file": own.client_ca},
+        "data": {
+            "client-ca-file": own.client_ca,
+            "requestheader-allowed-names": json!([FRONT_PROXY]).to_string(),
+            "requestheader-client-ca-file": own.front_proxy_ca,
+            "requestheader-extra-headers-prefix": json!(["X-Remote-Extra-"]).to_string(),
+            "requestheader-group-headers": json!(["X-Remote-Group"]).to_string(),
+            "requestheader-uid-headers": json!(["X-Remote-Uid"]).to_string(),
+            "requestheader-username-headers": json!(["X-Remote-User"]).to_string(),
+        },
     });
     replace(store, &row("", "configmaps")?, object).await
 }

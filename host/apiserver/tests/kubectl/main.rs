@@ -5,6 +5,7 @@
 
 mod access;
 mod admission;
+mod aggregated;
 mod apply;
 mod audit;
 mod conversion;

@@ -93,7 +93,7 @@ impl Scene {
         let network: Arc<Network> = Arc::default();
         let server = Server::start(None, answer);
         network.lead("10.1.2.3:80", server.port);
-        let s = Session::dialing(network.clone());
+        let s = Session::dialing(None, network.clone());
         s.run_with(&["apply", "-f", "-"], POD).says("created");
         place(&s, "web", "10.1.2.3");
         Scene {

@@ -107,11 +107,12 @@ impl Session {
         Session::at(dir, &kubectls()[0], config)
     }
 
-    /// Whose server reaches others by `dialer`.
-    pub(crate) fn dialing(dialer: Arc<dyn Dialer>) -> Session {
+    /// Whose server reaches others by `dialer`; with a kubectl, or the first.
+    pub(crate) fn dialing(kubectl: Option<&Path>, dialer: Arc<dyn Dialer>) -> Session {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let config = config(dir.path());
-        Session::through(dir, &kubectls()[0], config, Some(dialer))
+        let kubectl = kubectl.map_or_else(|| kubectls()[0].clone(), Path::to_owned);
+        Session::through(dir, &kubectl, config, Some(dialer))
     }
 
     fn at(dir: Arc<tempfile::TempDir>, kubectl: &Path, config: Config) -> Session {
