@@ -53,6 +53,9 @@ pub struct Config {
     pub max_inflight: u32,
     #[serde(default = "writing")]
     pub max_mutating_inflight: u32,
+    /// Which front proxies may name users, if any.
+    #[serde(default)]
+    pub request_header: Option<RequestHeader>,
     /// What of requests is recorded, if anything.
     #[serde(default)]
     pub audit: Option<AuditConfig>,
@@ -62,6 +65,29 @@ pub struct Config {
     /// A file that names more of them: an AuthenticationConfiguration.
     #[serde(default)]
     pub authentication_config: Option<PathBuf>,
+}
+
+/// Servers that name the user of a request in its headers: upstream's options.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RequestHeader {
+    /// PEM of whoever certifies them.
+    pub client_ca_file: PathBuf,
+    /// Common names that their certificates may have; empty: any.
+    #[serde(default)]
+    pub allowed_names: Vec<String>,
+    /// The first of these headers with a value has the user's name.
+    #[serde(default)]
+    pub username_headers: Vec<String>,
+    /// The same for the UID.
+    #[serde(default)]
+    pub uid_headers: Vec<String>,
+    /// All values of these are groups.
+    #[serde(default)]
+    pub group_headers: Vec<String>,
+    /// What follows one of these in a header's name is a key of `extra`.
+    #[serde(default)]
+    pub extra_headers_prefix: Vec<String>,
 }
 
 /// An etcd that holds the store, and how to talk to it: upstream's options.

@@ -55,7 +55,9 @@ mod webhook;
 
 pub use audit::{AuditConfig, AuditError};
 pub use authn::oidc::{OidcConfig, OidcError};
-pub use config::{Ca, Config, Etcd, Token, default_service_cidrs, issuer, reading, writing};
+pub use config::{
+    Ca, Config, Etcd, RequestHeader, Token, default_service_cidrs, issuer, reading, writing,
+};
 pub use dialer::{Connecting, Destination, Dialer, Stream};
 pub use kinds::{Kinds, Table};
 pub use pki::{Credential, Pki, PkiError};

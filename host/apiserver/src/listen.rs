@@ -3,11 +3,10 @@
 //! At most `MAX_CONNECTIONS` are open; further ones wait in the kernel's
 //! backlog. A handshake, a request's head and its body each have a deadline.
 
-use crate::authn::certificate_user;
+use crate::authn::Peer;
 use crate::respond;
 use crate::respond::Accepted;
 use crate::server::{Arrived, Identity, MAX_BODY, Server};
-use crate::user::User;
 use api::status::Status;
 use bytes::Bytes;
 use http::header::HOST;
@@ -18,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use reconcile::Body;
+use rustls_pki_types::UnixTime;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -93,15 +93,11 @@ async fn connection(
         Ok(Err(e)) => return log::debug!("TLS handshake: {e}"),
         Err(_) => return log::debug!("TLS handshake took too long"),
     };
-    let user = tls
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-        .and_then(certificate_user);
+    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+    let peer = server.authenticator.peer(chain, UnixTime::now());
     let service = service_fn(move |request: Request<Incoming>| {
-        let (server, user) = (server.clone(), user.clone());
-        async move { Ok::<_, Infallible>(receive(&server, request, user, remote).await) }
+        let (server, peer) = (server.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(receive(&server, request, peer, remote).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -131,7 +127,7 @@ async fn connection(
 async fn receive(
     server: &Arc<Server>,
     mut request: Request<Incoming>,
-    user: Option<User>,
+    peer: Peer,
     remote: Option<IpAddr>,
 ) -> Response<Body> {
     let upgrade = request
@@ -157,7 +153,7 @@ async fn receive(
         request: Request::from_parts(parts, body),
         streamed,
         upgrade,
-        identity: Identity::Connection(user),
+        identity: Identity::Connection(peer),
         remote,
     };
     server.handle(arrived).await

@@ -7,6 +7,7 @@
 use crate::admission::{Admission, quota};
 use crate::aggregated::Aggregator;
 use crate::audit::{Audit, AuditError};
+use crate::authn::front_proxy::FrontProxy;
 use crate::authn::keys::Keys;
 use crate::authn::oidc::{self, OidcError};
 use crate::authn::{Authenticator, legacy::Filler};
@@ -29,6 +30,7 @@ use api::kinds;
 use api::status::Status;
 use serde_json::json;
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use store::{Options, Store, StoreError};
@@ -127,7 +129,7 @@ pub async fn run_through(
     let authorizer = Arc::new(Authorizer::new(&store));
     let clients = (kinds.clone(), webhooks.clone());
     let admission = Admission::new(&store, &config, authorizer.clone(), clients.0, clients.1);
-    let authenticator = authenticator(&config, &store, &webhooks)?;
+    let authenticator = authenticator(&config, &store, &webhooks, &pki.ca)?;
     let server = Arc::new(Server {
         authorizer,
         fairness: Fairness::new(&store, seats(&config)),
@@ -148,9 +150,10 @@ pub async fn run_through(
         addresses: &addresses,
         client_ca: &pki.ca,
         front_proxy_ca: &front_proxy.ca,
+        front: server.authenticator.front.as_ref(),
     };
     make_objects(&server, &own).await?;
-    let acceptor = TlsAcceptor::from(Arc::new(tls::server(&pki.ca, &credential)?));
+    let acceptor = acceptor(&server, &pki.ca, &credential)?;
     let (shutdown, seen) = watch::channel(false);
     let mut tasks = keepers(&server, &pki.ca, &seen);
     if let Some(task) = definitions(&server).await? {
@@ -176,6 +179,12 @@ fn seats(config: &Config) -> u32 {
         .max_inflight
         .saturating_add(config.max_mutating_inflight);
     all.max(1)
+}
+
+fn acceptor(server: &Server, ca: &str, own: &Credential) -> Result<TlsAcceptor, PkiError> {
+    let front = server.authenticator.front.as_ref();
+    let cas: Vec<&str> = iter::once(ca).chain(front.map(|f| f.ca.as_str())).collect();
+    Ok(TlsAcceptor::from(Arc::new(tls::server(&cas, own)?)))
 }
 
 fn own_dialer(store: &Store) -> Arc<dyn Dialer> {
@@ -239,11 +248,14 @@ fn authenticator(
     config: &Config,
     store: &Store,
     client: &Arc<WebhookClient>,
+    client_ca: &str,
 ) -> Result<Arc<Authenticator>, RunError> {
+    let front = config.request_header.as_ref();
+    let front = front.map(|f| FrontProxy::open(f, client_ca)).transpose()?;
     let keys = Keys::open(&config.data_dir.join("pki/service-account"))?;
     let issuer = &config.service_account_issuer;
     let oidc = oidc::issuers(config, client)?;
-    let authenticator = Authenticator::new(&config.tokens, keys, issuer, store, oidc);
+    let authenticator = Authenticator::new(&config.tokens, keys, issuer, store, oidc, front);
     Ok(Arc::new(authenticator))
 }
 

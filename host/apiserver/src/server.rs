@@ -5,7 +5,7 @@ mod elsewhere;
 
 use crate::admission::Admission;
 use crate::audit::{Arrival, Audit, Trail};
-use crate::authn::{Authenticator, impersonate};
+use crate::authn::{Authenticator, Peer, impersonate};
 use crate::authz::{self, Attributes, Authorizer};
 use crate::documents::Documents;
 use crate::fairness::{Fairness, Flow, Refused, Seat};
@@ -98,8 +98,8 @@ struct Asked {
 pub(crate) enum Identity {
     /// From the same process: known.
     Known(User),
-    /// From the network: the certificate's user, or else what headers say.
-    Connection(Option<User>),
+    /// From the network: what the certificate or headers say.
+    Connection(Peer),
 }
 
 impl Server {
@@ -217,24 +217,6 @@ impl Server {
             now,
         };
         self.answer(asked, route, id, noted).await
-    }
-
-    async fn answer(&self, asked: Asked, route: Route, id: &str, noted: &mut Noted) -> Answer {
-        if let Some(remote) = self.elsewhere(&route) {
-            let (verb, long) = match &route {
-                Route::Other { verb, .. } => (*verb, false),
-                Route::Resource(found) => (found.verb, found.is_long() || asked.upgrade.is_some()),
-            };
-            noted.labels = Labels::other(verb);
-            return self.pass_on(asked, &remote, long, noted, id).await;
-        }
-        match route {
-            Route::Other { verb, path } => {
-                noted.labels = Labels::other(verb);
-                self.other(&asked.parts, verb, &path, &asked.query)
-            }
-            Route::Resource(found) => self.resource(asked, found, noted).await,
-        }
     }
 
     async fn resource(&self, asked: Asked, found: ResourceRoute, noted: &mut Noted) -> Answer {
@@ -359,10 +341,7 @@ impl Server {
     ) -> Result<User, Status> {
         match identity {
             Identity::Known(user) => Ok(user),
-            Identity::Connection(certificate) => {
-                let certificate = certificate.as_ref();
-                self.authenticator.user(headers, certificate, now).await
-            }
+            Identity::Connection(peer) => self.authenticator.user(headers, &peer, now).await,
         }
     }
 

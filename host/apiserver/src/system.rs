@@ -2,6 +2,8 @@
 //! addresses, the `kubernetes` Service with its Endpoints and EndpointSlice,
 //! and what extension servers have to know to trust it. Settled at each start.
 
+use crate::authn::front_proxy::FrontProxy;
+use crate::config::RequestHeader;
 use crate::registry::{self, Along};
 use crate::rest::create::{Creation, create_object, ensure};
 use crate::rest::update::write;
@@ -11,6 +13,7 @@ use api::kinds::{self, KindRef};
 use api::meta;
 use api::status::Status;
 use serde_json::{Value, json};
+use std::iter;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use store::{Range, Store};
 
@@ -28,6 +31,8 @@ pub(crate) struct Own<'a> {
     pub(crate) client_ca: &'a str,
     /// PEM of the CA of front proxies: who it certifies may name users.
     pub(crate) front_proxy_ca: &'a str,
+    /// Other front proxies, if any.
+    pub(crate) front: Option<&'a FrontProxy>,
 }
 
 /// As whom the server asks extension servers.
@@ -170,17 +175,34 @@ async fn make_trust(store: &Store, own: &Own<'_>) -> Result<(), Status> {
         "metadata": {
             "name": "extension-apiserver-authentication", "namespace": "kube-system",
         },
-        "data": {
-            "client-ca-file": own.client_ca,
-            "requestheader-allowed-names": json!([FRONT_PROXY]).to_string(),
-            "requestheader-client-ca-file": own.front_proxy_ca,
-            "requestheader-extra-headers-prefix": json!(["X-Remote-Extra-"]).to_string(),
-            "requestheader-group-headers": json!(["X-Remote-Group"]).to_string(),
-            "requestheader-uid-headers": json!(["X-Remote-Uid"]).to_string(),
-            "requestheader-username-headers": json!(["X-Remote-User"]).to_string(),
-        },
+        "data": trusted(own),
     });
     replace(store, &row("", "configmaps")?, object).await
+}
+
+/// Whom extension servers may trust: this server, and other front proxies.
+fn trusted(own: &Own<'_>) -> Value {
+    let none = RequestHeader::default();
+    let front = own.front.map_or(&none, |f| &f.config);
+    let with = |first: &str, more: &[String]| {
+        let more = more.iter().map(String::as_str).filter(|m| *m != first);
+        let all: Vec<&str> = iter::once(first).chain(more).collect();
+        json!(all).to_string()
+    };
+    let names = match own.front {
+        Some(_) if front.allowed_names.is_empty() => "[]".to_owned(),
+        _ => with(FRONT_PROXY, &front.allowed_names),
+    };
+    let more = own.front.map_or("", |f| f.ca.as_str());
+    json!({
+        "client-ca-file": own.client_ca,
+        "requestheader-allowed-names": names,
+        "requestheader-client-ca-file": format!("{}{more}", own.front_proxy_ca),
+        "requestheader-extra-headers-prefix": with("X-Remote-Extra-", &front.extra_headers_prefix),
+        "requestheader-group-headers": with("X-Remote-Group", &front.group_headers),
+        "requestheader-uid-headers": with("X-Remote-Uid", &front.uid_headers),
+        "requestheader-username-headers": with("X-Remote-User", &front.username_headers),
+    })
 }
 
 /// Makes the object, or gives the one that is there its content.

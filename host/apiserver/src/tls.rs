@@ -5,6 +5,7 @@ use crate::pki::{Credential, PkiError};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -17,15 +18,25 @@ fn broken(what: &str, e: &dyn std::fmt::Display) -> PkiError {
     }
 }
 
-fn roots(ca: &str) -> Result<RootCertStore, PkiError> {
+fn roots(cas: &[&str]) -> Result<RootCertStore, PkiError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+    let all = cas.iter();
+    for certificate in all.flat_map(|ca| CertificateDer::pem_slice_iter(ca.as_bytes())) {
         let certificate = certificate.map_err(|e| broken("the CA's certificate", &e))?;
         roots
             .add(certificate)
             .map_err(|e| broken("the CA's certificate", &e))?;
     }
     Ok(roots)
+}
+
+/// What takes clients whose certificate any of `cas` (PEM) has signed, and
+/// clients without one.
+pub(crate) fn verifier(cas: &[&str]) -> Result<Arc<dyn ClientCertVerifier>, PkiError> {
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots(cas)?), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|e| broken("the CA", &e))
 }
 
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
@@ -44,11 +55,8 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 /// HTTP/2 and HTTP/1.1; a client certificate is verified if there is one.
-pub(crate) fn server(ca: &str, credential: &Credential) -> Result<ServerConfig, PkiError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|e| broken("the CA", &e))?;
+pub(crate) fn server(cas: &[&str], credential: &Credential) -> Result<ServerConfig, PkiError> {
+    let verifier = verifier(cas)?;
     let (chain, key) = identity(credential)?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -133,7 +141,7 @@ pub(crate) fn client(ca: &str, credential: &Credential) -> Result<ClientConfig, 
     ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| broken("TLS", &e))?
-        .with_root_certificates(roots(ca)?)
+        .with_root_certificates(roots(&[ca])?)
         .with_client_auth_cert(chain, key)
         .map_err(|e| broken("a client's certificate", &e))
 }

@@ -1,10 +1,12 @@
-//! Authentication: client certificates (CN is the user, O its groups), static
-//! bearer tokens, service account tokens, bootstrap tokens, ID tokens of
-//! issuers. Certificates are verified by TLS before this reads them. Wrong credentials are refused,
+//! Authentication: front proxies, client certificates (CN is the user, O its
+//! groups), static bearer tokens, service account tokens, bootstrap tokens, ID
+//! tokens of issuers. Certificates are verified by TLS before this reads them.
+//! Wrong credentials are refused,
 //! absent ones are anonymous.
 
 pub(crate) mod account;
 mod bootstrap_token;
+pub(crate) mod front_proxy;
 pub(crate) mod impersonate;
 mod jws;
 pub(crate) mod keys;
@@ -14,11 +16,12 @@ pub(crate) mod oidc;
 use crate::config::Token;
 use crate::user::User;
 use api::status::Status;
+use front_proxy::FrontProxy;
 use http::HeaderMap;
 use jiff::Timestamp;
 use keys::Keys;
 use oidc::Oidc;
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -40,7 +43,19 @@ pub(crate) struct Proven {
     pub(crate) audiences: Vec<String>,
 }
 
+/// What a connection's certificate, which TLS has verified, says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    /// Whom it names, if the CA of clients has signed it.
+    user: Option<User>,
+    /// It is a front proxy's.
+    front: bool,
+    /// There is one, and the CA of clients hasn't signed it.
+    unknown: bool,
+}
+
 pub(crate) struct Authenticator {
+    pub(crate) front: Option<FrontProxy>,
     /// By their digest, so that a lookup's time tells nothing of them.
     tokens: HashMap<[u8; 32], User>,
     pub(crate) keys: Keys,
@@ -57,9 +72,11 @@ impl Authenticator {
         issuer: &str,
         store: &Store,
         oidc: Vec<Arc<Oidc>>,
+        front: Option<FrontProxy>,
     ) -> Authenticator {
         let user = |t: &Token| User::new(t.user.clone(), t.groups.clone());
         Authenticator {
+            front,
             tokens: tokens.iter().map(|t| (digest(&t.token), user(t))).collect(),
             keys,
             issuer: issuer.to_owned(),
@@ -68,18 +85,39 @@ impl Authenticator {
         }
     }
 
-    /// The user of a request; `certificate` is the connection's.
+    /// What a connection's certificates say, its own first.
+    pub(crate) fn peer(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Peer {
+        let Some((certificate, rest)) = chain.split_first() else {
+            return Peer::default();
+        };
+        match &self.front {
+            Some(front) => front.peer(certificate, rest, now),
+            None => Peer {
+                user: certificate_user(certificate),
+                ..Peer::default()
+            },
+        }
+    }
+
+    /// The user of a request; `peer` is the connection's.
     pub(crate) async fn user(
         &self,
         headers: &HeaderMap,
-        certificate: Option<&User>,
+        peer: &Peer,
         now: Timestamp,
     ) -> Result<User, Status> {
-        if let Some(user) = certificate {
+        let front = self.front.as_ref().filter(|_| peer.front);
+        if let Some(user) = front.and_then(|front| front.user(headers)) {
+            return Ok(user);
+        }
+        if let Some(user) = &peer.user {
             return Ok(user.clone());
         }
         let Some(token) = bearer(headers)? else {
-            return Ok(User::anonymous());
+            return match peer.unknown {
+                true => Err(Status::unauthorized()),
+                false => Ok(User::anonymous()),
+            };
         };
         self.token(token, &self.audiences(), now)
             .await
@@ -191,7 +229,7 @@ fn digest(token: &str) -> [u8; 32] {
 }
 
 /// The user that a verified client certificate names.
-pub(crate) fn certificate_user(certificate: &CertificateDer<'_>) -> Option<User> {
+fn certificate_user(certificate: &CertificateDer<'_>) -> Option<User> {
     let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
     let subject = parsed.subject();
     // The last one, as Go has it: who signs and who trusts have to agree.

@@ -2,6 +2,7 @@
 
 use super::{Asked, Noted, REQUEST_TIMEOUT, Server};
 use crate::aggregated::Remote;
+use crate::metrics::Labels;
 use crate::proxy::forward::{self, Passing};
 use crate::query::Query;
 use crate::respond;
@@ -21,8 +22,36 @@ impl Server {
         }
     }
 
+    /// Answers a request that may be, or has another server answer it.
+    pub(super) async fn answer(
+        &self,
+        mut asked: Asked,
+        route: Route,
+        id: &str,
+        noted: &mut Noted,
+    ) -> Answer {
+        if let Some(front) = &self.authenticator.front {
+            front.clear(&mut asked.parts.headers);
+        }
+        if let Some(remote) = self.elsewhere(&route) {
+            let (verb, long) = match &route {
+                Route::Other { verb, .. } => (*verb, false),
+                Route::Resource(found) => (found.verb, found.is_long() || asked.upgrade.is_some()),
+            };
+            noted.labels = Labels::other(verb);
+            return self.pass_on(asked, &remote, long, noted, id).await;
+        }
+        match route {
+            Route::Other { verb, path } => {
+                noted.labels = Labels::other(verb);
+                self.other(&asked.parts, verb, &path, &asked.query)
+            }
+            Route::Resource(found) => self.resource(asked, found, noted).await,
+        }
+    }
+
     /// The server that a request is for, if it isn't this one.
-    pub(super) fn elsewhere(&self, route: &Route) -> Option<Arc<Remote>> {
+    fn elsewhere(&self, route: &Route) -> Option<Arc<Remote>> {
         let table = self.kinds.table();
         let remote = match route {
             Route::Resource(found) => table.remote(&found.group, &found.version),
@@ -40,7 +69,7 @@ impl Server {
     }
 
     /// Passes a request on to the server that it is for.
-    pub(super) async fn pass_on(
+    async fn pass_on(
         &self,
         asked: Asked,
         to: &Remote,

@@ -143,68 +143,77 @@ impl Scene {
 
     /// All that makes the server available.
     fn serve(&self) {
-        self.register(&json!({"caBundle": self.bundle}));
-        self.service(443);
-        self.endpoints(true);
-        self.connect();
-        self.wait("True Passed");
+        self.network.lead("ext.default.svc:443", self.server.port);
+        serve(&self.session, &json!({"caBundle": self.bundle}));
     }
 
-    fn apply(&self, object: &Value) {
-        self.session
-            .run_with(&["apply", "-f", "-"], &object.to_string())
-            .says("");
+    #[track_caller]
+    fn wait(&self, wanted: &str) -> String {
+        wait(&self.session, wanted)
     }
+}
 
-    fn register(&self, trust: &Value) {
-        let mut service = json!({
-            "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
-            "metadata": {"name": "v1.ext.example.com"},
-            "spec": {
-                "group": GROUP, "version": "v1",
-                "groupPriorityMinimum": 17_995, "versionPriority": 10,
-                "service": {"namespace": "default", "name": "ext"},
-            },
-        });
-        let spec = service["spec"].as_object_mut().unwrap();
-        spec.extend(trust.as_object().unwrap().clone());
-        self.apply(&service);
-    }
+/// Registers what answers as the Service `ext`; it is there already.
+pub(crate) fn serve(s: &Session, trust: &Value) {
+    register(s, trust);
+    service(s, 443);
+    endpoints(s, true);
+    wait(s, "True Passed");
+}
 
-    fn service(&self, port: u16) {
-        self.apply(
-            &json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "ext"},
-            "spec": {"clusterIP": "10.96.0.77", "ports": [{"name": "tls", "port": port}]}}),
-        );
-    }
+fn apply(s: &Session, object: &Value) {
+    s.run_with(&["apply", "-f", "-"], &object.to_string())
+        .says("");
+}
 
-    fn endpoints(&self, ready: bool) {
-        self.apply(&json!({
+fn register(s: &Session, trust: &Value) {
+    let mut service = json!({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": {"name": "v1.ext.example.com"},
+        "spec": {
+            "group": GROUP, "version": "v1",
+            "groupPriorityMinimum": 17_995, "versionPriority": 10,
+            "service": {"namespace": "default", "name": "ext"},
+        },
+    });
+    let spec = service["spec"].as_object_mut().unwrap();
+    spec.extend(trust.as_object().unwrap().clone());
+    apply(s, &service);
+}
+
+fn service(s: &Session, port: u16) {
+    apply(
+        s,
+        &json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "ext"},
+        "spec": {"clusterIP": "10.96.0.77", "ports": [{"name": "tls", "port": port}]}}),
+    );
+}
+
+fn endpoints(s: &Session, ready: bool) {
+    apply(
+        s,
+        &json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {"name": "ext-1", "labels": {"kubernetes.io/service-name": "ext"}},
             "addressType": "IPv4", "ports": [{"name": "tls", "port": 8443}],
             "endpoints": [{"addresses": ["10.9.9.9"], "conditions": {"ready": ready}}],
-        }));
-    }
+        }),
+    );
+}
 
-    fn connect(&self) {
-        self.network.lead("ext.default.svc:443", self.server.port);
-    }
-
-    /// Until the condition `Available` has this status and reason; its message.
-    #[track_caller]
-    fn wait(&self, wanted: &str) -> String {
-        let path = "jsonpath={range .status.conditions[*]}{.status} {.reason}|{.message}{end}";
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            let args = ["get", "apiservice", "v1.ext.example.com", "-o", path];
-            let said = self.session.run(&args).out();
-            match said.split_once('|') {
-                Some((found, message)) if found == wanted => return message.to_owned(),
-                _ => assert!(Instant::now() < deadline, "{said:?}, not {wanted}"),
-            }
-            std::thread::sleep(Duration::from_millis(100));
+/// Until the condition `Available` has this status and reason; its message.
+#[track_caller]
+fn wait(s: &Session, wanted: &str) -> String {
+    let path = "jsonpath={range .status.conditions[*]}{.status} {.reason}|{.message}{end}";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let args = ["get", "apiservice", "v1.ext.example.com", "-o", path];
+        let said = s.run(&args).out();
+        match said.split_once('|') {
+            Some((found, message)) if found == wanted => return message.to_owned(),
+            _ => assert!(Instant::now() < deadline, "{said:?}, not {wanted}"),
         }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -212,28 +221,28 @@ impl Scene {
 fn a_server_is_available_when_all_is_there() {
     let scene = Scene::start(None);
     let s = &scene.session;
-    scene.register(&json!({"caBundle": scene.bundle}));
+    register(s, &json!({"caBundle": scene.bundle}));
     let why = scene.wait("False ServiceNotFound");
     assert_eq!(why, r#"service/ext in "default" is not present"#);
     s.run(&["get", "--raw", NOTES])
         .fails("the server is currently unable to handle the request");
-    scene.service(444);
+    service(s, 444);
     let why = scene.wait("False ServicePortError");
     assert_eq!(
         why,
         r#"service/ext in "default" is not listening on port 443"#
     );
-    scene.service(443);
+    service(s, 443);
     let why = scene.wait("False EndpointsNotFound");
     assert_eq!(
         why,
         r#"cannot find endpointslices for service/ext in "default""#
     );
-    scene.endpoints(false);
+    endpoints(s, false);
     let why = scene.wait("False MissingEndpoints");
     let wanted = r#"service/ext in "default" have no addresses with port name "tls""#;
     assert!(why.ends_with(wanted), "{why}");
-    scene.endpoints(true);
+    endpoints(s, true);
     let why = scene.wait("False FailedDiscoveryCheck");
     let wanted =
         "failing or missing response from https://10.96.0.77:443/apis/ext.example.com/v1: ";
@@ -241,15 +250,15 @@ fn a_server_is_available_when_all_is_there() {
     s.run(&["get", "apiservice", "v1.ext.example.com"])
         .says("default/ext")
         .says("False (FailedDiscoveryCheck)");
-    scene.connect();
+    scene.network.lead("ext.default.svc:443", scene.server.port);
     assert_eq!(scene.wait("True Passed"), "all checks passed");
     s.run(&["get", "--raw", NOTES]).says("NoteList");
     // Whom nobody certified, unless that is no matter.
     let (_, other) = tls(&["ext.default.svc"], None);
     let other = base64::engine::general_purpose::STANDARD.encode(other);
-    scene.register(&json!({"caBundle": other}));
+    register(s, &json!({"caBundle": other}));
     scene.wait("False FailedDiscoveryCheck");
-    scene.register(&json!({"caBundle": null, "insecureSkipTLSVerify": true}));
+    register(s, &json!({"caBundle": null, "insecureSkipTLSVerify": true}));
     scene.wait("True Passed");
     s.run(&["delete", "apiservice", "v1.ext.example.com"])
         .says("deleted");

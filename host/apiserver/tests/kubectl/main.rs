@@ -12,6 +12,7 @@ mod conversion;
 mod custom;
 mod deletion;
 mod fairness;
+mod front_proxy;
 mod fuzz;
 mod groups;
 mod hooks;

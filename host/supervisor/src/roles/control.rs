@@ -7,6 +7,7 @@
 
 use super::audit::AuditArguments;
 use super::etcd::EtcdArguments;
+use super::front_proxy::RequestHeaderArguments;
 use super::oidc::OidcArguments;
 use super::{asked_to_stop, read_config, run};
 use crate::config::NODE_CREDENTIALS;
@@ -51,6 +52,8 @@ struct Arguments {
     audit: AuditArguments,
     #[command(flatten)]
     oidc: OidcArguments,
+    #[command(flatten)]
+    front_proxy: RequestHeaderArguments,
 }
 
 pub(crate) fn main(words: &[&str]) -> ExitCode {
@@ -85,6 +88,7 @@ async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> a
             audit: arguments.audit.given(),
             authentication_config: arguments.oidc.file(),
             oidc: arguments.oidc.given(),
+            request_header: arguments.front_proxy.given(),
             ..alone(data_dir, arguments.listen, arguments.kubeconfig_out)
         },
         None => on_appliance(read_config(words)?).await,
@@ -171,6 +175,7 @@ fn alone(data_dir: PathBuf, listen: Vec<SocketAddr>, out: Option<PathBuf>) -> ap
         audit: None,
         oidc: None,
         authentication_config: None,
+        request_header: None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod audit;
 mod control;
 mod etcd;
+mod front_proxy;
 mod node;
 mod oidc;
 mod store;
