@@ -165,7 +165,10 @@ fn validity(life: Duration, now: Timestamp, ca: Timestamp) -> Result<Validity, A
 
 /// RFC 5280, 4.2.1.
 fn extensions(request: &SigningRequest, usages: &[Usage], key_id: Option<&[u8]>) -> Vec<u8> {
-    let mut out = der::extension(der::KEY_USAGE, true, &key_usage(usages));
+    let mut out = Vec::new();
+    if let Some(value) = key_usage(usages) {
+        out.extend(der::extension(der::KEY_USAGE, true, &value));
+    }
     let purposes: Vec<u8> = usages.iter().flat_map(|u| purpose(*u)).collect();
     if !purposes.is_empty() {
         let value = der::sequence(&[&purposes]);
@@ -187,17 +190,16 @@ fn extensions(request: &SigningRequest, usages: &[Usage], key_id: Option<&[u8]>)
     out
 }
 
-fn key_usage(usages: &[Usage]) -> Vec<u8> {
+/// `None`: no bit is set, and an extension without one isn't valid (4.2.1.3).
+fn key_usage(usages: &[Usage]) -> Option<Vec<u8>> {
     // Named bits from the left, the zeros after the last one cut off.
     let bits = usages.iter().fold(0_u8, |bits, usage| match usage {
         Usage::DigitalSignature => bits | 0x80,
         Usage::KeyEncipherment => bits | 0x20,
         Usage::ClientAuth | Usage::ServerAuth => bits,
     });
-    match bits {
-        0 => der::bit_string(0, &[]),
-        bits => der::bit_string(bits.trailing_zeros().to_le_bytes()[0], &[bits]),
-    }
+    let unused = bits.trailing_zeros().to_le_bytes()[0];
+    (bits != 0).then(|| der::bit_string(unused, &[bits]))
 }
 
 fn purpose(usage: Usage) -> Vec<u8> {

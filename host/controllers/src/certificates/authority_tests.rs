@@ -98,6 +98,27 @@ fn a_certificate_says_what_was_judged_and_its_ca_vouches() {
     }
 }
 
+#[test]
+fn a_use_of_the_key_is_said_only_if_there_is_one() {
+    let (authority, _) = ca(&rcgen::PKCS_ECDSA_P256_SHA256);
+    for (usages, said) in [
+        (&[Usage::ClientAuth][..], None),
+        (
+            &[Usage::ClientAuth, Usage::DigitalSignature],
+            Some("Digital Signature"),
+        ),
+    ] {
+        let life = Duration::from_secs(HOUR);
+        let made = authority.sign(&request(), usages, life, [1; 16], now());
+        let pem = made.expect("a certificate");
+        let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).expect("PEM");
+        let made = block.parse_x509().expect("X.509");
+        let usage = made.key_usage().expect("well formed");
+        let found = usage.map(|usage| usage.value.to_string());
+        assert_eq!(found.as_deref(), said);
+    }
+}
+
 // Table: lives and ends of the CA, in seconds from now.
 #[test]
 fn a_certificate_ends_with_its_ca() {
