@@ -4,6 +4,10 @@
 //! Refuses wrong types with the words of Go's decoder. Depth is bounded by the
 //! parsers (128), so a hostile body can't exhaust the stack.
 
+mod order;
+
+pub use order::places;
+
 use crate::facts::{self, Scalar, Shape};
 use crate::quantity::Quantity;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};

@@ -492,9 +492,16 @@ impl Server {
 fn offer(kind: &api::kinds::KindRef, route: &ResourceRoute) -> Offer {
     Offer {
         protobuf: api::protobuf::serves(kind.type_name()),
-        transforms: true,
+        transforms: prints(kind, route),
         watch: route.verb == "watch",
     }
+}
+
+/// Whether there is a table of it: what can only be created (reviews, bindings,
+/// tokens, evictions) has no metadata worth a row, and says 406.
+fn prints(kind: &api::kinds::KindRef, route: &ResourceRoute) -> bool {
+    let created = matches!(route.subresource.as_str(), "binding" | "eviction" | "token");
+    !created && kind.verbs().contains(&"get")
 }
 
 /// An answer with what is to be warned of; a refusal that has nothing of the

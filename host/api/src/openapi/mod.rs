@@ -20,6 +20,8 @@ use std::io::Read as _;
 
 const DESCRIPTIONS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptions.json.z"));
 
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
 /// What every group-version's document holds beside its kinds.
 const SHARED: &[&str] = &[
     "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
@@ -70,6 +72,9 @@ fn reachable<'a>(kinds: impl Iterator<Item = &'a KindRef>) -> BTreeSet<&'static 
     let mut seen = BTreeSet::new();
     for kind in kinds {
         visit(kind.type_name(), &mut seen);
+        if kind.custom().is_some() {
+            visit(OBJECT_META, &mut seen);
+        }
         for sub in kind.subresources() {
             let (group, version, name, _) = sub.discovery();
             let of = name.and_then(|n| facts::of_gvk((group, version, n)));

@@ -57,7 +57,10 @@ pub(crate) fn object(
     let mut unknown = Vec::new();
     kind.conform(&mut parsed.value, &mut unknown)
         .map_err(|e| cannot_be_handled(kind, &e))?;
-    let faults = faults(&unknown, &parsed.duplicates);
+    let mut faults = faults(&unknown, &parsed.duplicates);
+    if kind.custom().is_none() && !unknown.is_empty() && !parsed.duplicates.is_empty() {
+        faults = in_order(&call.body, &unknown, &parsed.duplicates);
+    }
     if strictness == Strictness::Strict && !faults.is_empty() {
         let why = format!("strict decoding error: {}", faults.join(", "));
         return Err(cannot_be_handled(kind, &why));
@@ -80,6 +83,26 @@ pub(crate) fn faults(unknown: &[String], duplicates: &[String]) -> Vec<String> {
         .map(|d| format!("duplicate field {d:?}"))
         .chain(unknown.iter().map(|u| format!("unknown field {u:?}")))
         .collect()
+}
+
+/// The faults of a body whose decoder reads once (that of typed objects), in
+/// the order of the body.
+fn in_order(body: &[u8], unknown: &[String], duplicates: &[String]) -> Vec<String> {
+    let paths = unknown.iter().chain(duplicates).map(String::as_str);
+    let mut places = decode::places(body, paths);
+    let mut found: Vec<(usize, String)> = Vec::new();
+    for (paths, word, first) in [(duplicates, "duplicate", 1), (unknown, "unknown", 0)] {
+        for path in paths {
+            let place = places.get_mut(path.as_str()).and_then(|p| {
+                // The next duplicate of the same member stands after this one.
+                (p.len() > first).then(|| p.remove(first))
+            });
+            let fault = format!("{word} field {path:?}");
+            found.push((place.unwrap_or(usize::MAX), fault));
+        }
+    }
+    found.sort_by_key(|(place, _)| *place);
+    found.into_iter().map(|(_, fault)| fault).collect()
 }
 
 fn cannot_be_handled(kind: &KindRef, why: &str) -> Status {

@@ -5,6 +5,7 @@
 
 mod answers;
 mod api;
+mod conformance;
 #[expect(dead_code, reason = "the store's own tests use the rest")]
 #[path = "../../../store/tests/engines/etcd.rs"]
 mod etcd;
