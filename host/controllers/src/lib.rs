@@ -1,6 +1,7 @@
 //! What keeps the API's promises that nobody else keeps: pods get nodes,
-//! namespaces get their defaults and go away whole, nodes that fell silent are
-//! marked, certificates are signed, what is orphaned or old is removed.
+//! namespaces get their defaults and go away whole, Services get endpoints,
+//! certificates are signed, nodes that fell silent are marked, what is orphaned
+//! or old is removed.
 //!
 //! Each file is one controller: a pure plan from what the caches show to
 //! writes, and a small loop that carries them out through the same client as
@@ -8,6 +9,7 @@
 
 mod certificates;
 mod election;
+mod endpoints;
 mod event_ttl;
 mod garbage;
 mod namespace;
@@ -129,6 +131,8 @@ async fn run_all(clients: Clients, config: Config) {
     let (lease_cache, event_cache) = (leases.cache(), events.cache());
     let scheduler = scheduler::Scheduler::new(clients.scheduler, &config, &pod_cache, &node_cache);
     let (pods, nodes) = scheduler.feed(pods, nodes);
+    let endpoints = endpoints::Controller::new(client.clone(), &pod_cache, &node_cache);
+    let pods = endpoints.feed(pods);
     let defaults = namespace_defaults::Defaults::new(client.clone(), &config);
     let (namespaces, accounts, root_cas) = defaults.feed(namespaces, accounts, root_cas);
     let ending = namespace::Ending::new(client.clone(), namespaces.cache());
@@ -149,6 +153,7 @@ async fn run_all(clients: Clients, config: Config) {
         scheduler.run(),
         defaults.run(),
         ending.run(),
+        endpoints.run(),
         node_life::run(&client, &config, &node_cache, &lease_cache),
         pod_gc::run(&client, &pod_cache, &node_cache),
         event_ttl::run(&client, &config, &event_cache),

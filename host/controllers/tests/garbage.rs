@@ -1,56 +1,18 @@
 //! Garbage collection on a real API server.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod cluster;
+
+use cluster::Cluster;
 use reconcile::resource::core::{CONFIG_MAPS, EVENTS, NAMESPACES, SECRETS};
-use reconcile::{
-    Client, DeleteOptions, Kubeconfig, ListOptions, ObjectKey, Propagation, Resource, TlsTransport,
-};
+use reconcile::{DeleteOptions, ListOptions, ObjectKey, Propagation, Resource};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A name for what would else be a temporary.
 const MAPS: &Resource = &CONFIG_MAPS;
 
-struct Cluster {
-    client: Client,
-    running: apiserver::Running,
-    stop: tokio::sync::oneshot::Sender<()>,
-    controllers: tokio::task::JoinHandle<()>,
-    _dir: tempfile::TempDir,
-}
-
 impl Cluster {
-    async fn start() -> Cluster {
-        let dir = tempfile::tempdir().unwrap();
-        let config = json!({"listen": ["127.0.0.1:0"], "dataDir": dir.path()});
-        let config = serde_json::from_value(config).unwrap();
-        let running = apiserver::run(config).await.unwrap();
-        let user = apiserver::User::controllers();
-        let controllers_client = Client::new(running.server().local_transport(user));
-        let kubeconfig = Kubeconfig::parse(running.kubeconfig(), dir.path()).unwrap();
-        let client = Client::new(Arc::new(TlsTransport::new(&kubeconfig).unwrap()));
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        let controllers = tokio::spawn(controllers::run(
-            controllers_client,
-            controllers::Config::new("ca"),
-            async { drop(stopped.await) },
-        ));
-        Cluster {
-            client,
-            running,
-            stop,
-            controllers,
-            _dir: dir,
-        }
-    }
-
-    async fn end(self) {
-        drop(self.stop);
-        self.controllers.await.unwrap();
-        self.running.stop().await.unwrap();
-    }
-
     /// An object of a name with owners, each with `blockOwnerDeletion`.
     async fn make(
         &self,
