@@ -1,11 +1,18 @@
-//! The end of a namespace: everything in it is deleted, and when nothing is
-//! left its finalizer `kubernetes` goes, with which the API server removes it.
+//! The end of a namespace: everything in it is deleted, its pods first
+//! (KEP-5080), and when nothing is left its finalizer `kubernetes` goes, with
+//! which the API server removes it. Until then its conditions say what it waits
+//! for.
 //!
 //! What there is to delete is read from discovery each time, so that kinds
 //! that came later are not forgotten.
 
+mod conditions;
+
+use api::time::rfc3339;
+use conditions::Remaining;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use reconcile::resource::core::NAMESPACES;
+use reconcile::resource::core::{NAMESPACES, PODS};
 use reconcile::{
     Backoff, Cache, Client, ClientError, DeleteOptions, ListOptions, ObjectKey, Propagation, Queue,
     Reflector, Requeue, Resource, Target, Write, work,
@@ -164,11 +171,19 @@ impl Ending {
         let Some(namespace) = self.namespaces.get(&key).filter(|ns| is_ending(ns)) else {
             return Ok(Requeue::Never);
         };
-        let mut left = 0;
-        for resource in self.resources().await? {
-            left += self.empty(&resource, &key.name).await?;
+        let mut remaining = Remaining::default();
+        // Nothing that a pod may need goes before it.
+        self.empty(&PODS, &key.name, &mut remaining).await?;
+        if remaining.is_empty() {
+            for resource in self.resources().await? {
+                self.empty(&resource, &key.name, &mut remaining).await?;
+            }
         }
-        if left > 0 {
+        if !remaining.is_empty() {
+            let now = rfc3339(Timestamp::now());
+            if let Some(write) = conditions::write(&namespace, &remaining, &now) {
+                self.client.write(&write).await?;
+            }
             return Ok(Requeue::After(LOOK_AGAIN));
         }
         match self.client.write(&finalize(&namespace)).await {
@@ -187,29 +202,39 @@ impl Ending {
         Ok(found)
     }
 
-    /// How many objects were there.
-    async fn empty(&self, resource: &Resource, namespace: &str) -> Result<usize, ClientError> {
-        let options = ListOptions {
-            limit: Some(PAGE),
-            ..ListOptions::default()
-        };
-        let list = match self
-            .client
-            .list_all(resource, Some(namespace), &options)
-            .await
-        {
-            // A kind that went away meanwhile.
-            Err(error) if error.is_not_found() => return Ok(0),
-            other => other?,
-        };
-        for write in deletions(resource, &list.items) {
+    /// Deletes all objects; what stays is counted.
+    async fn empty(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        remaining: &mut Remaining,
+    ) -> Result<(), ClientError> {
+        let found = self.list(resource, namespace).await?;
+        for write in deletions(resource, &found) {
             match self.client.write(&write).await {
                 Ok(_) => {}
                 Err(error) if error.is_not_found() || error.is_conflict() => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(list.items.len())
+        if !found.is_empty() {
+            remaining.add(resource, &self.list(resource, namespace).await?);
+        }
+        Ok(())
+    }
+
+    async fn list(&self, resource: &Resource, namespace: &str) -> Result<Vec<Value>, ClientError> {
+        let options = ListOptions {
+            limit: Some(PAGE),
+            ..ListOptions::default()
+        };
+        let listed = self.client.list_all(resource, Some(namespace), &options);
+        match listed.await {
+            Ok(list) => Ok(list.items),
+            // A kind that went away meanwhile.
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 mod cluster;
 
 use cluster::Cluster;
-use reconcile::resource::core::{CONFIG_MAPS, EVENTS, NAMESPACES, SECRETS};
-use reconcile::{DeleteOptions, ListOptions, ObjectKey, Propagation, Resource};
+use reconcile::resource::core::{CONFIG_MAPS, EVENTS, NAMESPACES, PODS, SECRETS};
+use reconcile::{DeleteOptions, ListOptions, ObjectKey, Patch, Propagation, Resource};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -171,5 +171,43 @@ async fn what_never_had_its_owner_goes_and_says_why() {
     }
     let gone = c.client.get(&NAMESPACES, None, "elsewhere").await;
     assert!(gone.unwrap_err().is_not_found());
+    c.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_go_before_the_rest_of_their_namespace() {
+    let c = Cluster::start().await;
+    let name = json!({"metadata": {"name": "ordered"}});
+    c.client.create(&NAMESPACES, None, &name).await.unwrap();
+    let pod = json!({"metadata": {"name": "p", "finalizers": ["e2e.example.com/finalizer"]},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let inside = Some("ordered");
+    c.client.create(&PODS, inside, &pod).await.unwrap();
+    c.make(&CONFIG_MAPS, "ordered", "needed", &[]).await;
+    c.client
+        .delete(&NAMESPACES, None, "ordered", &DeleteOptions::default())
+        .await
+        .unwrap();
+    let condition = |found: Option<&Value>, wanted: &str| {
+        let conditions = found.and_then(|ns| ns["status"]["conditions"].as_array());
+        let mut conditions = conditions.into_iter().flatten();
+        conditions.any(|c| c["type"] == wanted && c["status"] == "True")
+    };
+    c.until(&NAMESPACES, "ordered", |found| {
+        condition(found, "NamespaceContentRemaining")
+            && condition(found, "NamespaceFinalizersRemaining")
+    })
+    .await;
+    let pod = c.client.get(&PODS, inside, "p").await.unwrap();
+    assert!(pod["metadata"]["deletionTimestamp"].is_string());
+    let map = c.client.get(MAPS, inside, "needed").await.unwrap();
+    assert_eq!(map["metadata"].get("deletionTimestamp"), None);
+    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    c.client
+        .patch(&PODS, inside, "p", None, &free)
+        .await
+        .unwrap();
+    c.until(&NAMESPACES, "ordered", |found| found.is_none())
+        .await;
     c.end().await;
 }
