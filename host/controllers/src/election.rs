@@ -16,6 +16,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) const NAMESPACE: &str = "kube-system";
+/// Attempts to give a lease back.
+const RELEASES: usize = 5;
 
 /// How patient everybody is; client-go's defaults.
 #[derive(Clone, Copy, Debug)]
@@ -218,8 +220,13 @@ impl Election {
         if !self.leads {
             return;
         }
-        if let Err(error) = self.try_release().await {
-            log::info!("lease {} isn't given back: {error}", self.name);
+        for _ in 0..RELEASES {
+            match self.try_release().await {
+                Ok(()) => return,
+                // A renewal that was under way when it was dropped.
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return log::info!("lease {} is kept: {error}", self.name),
+            }
         }
     }
 
