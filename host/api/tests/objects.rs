@@ -2,8 +2,8 @@
 //! YAML and protobuf of the same content. Each form is read into the same
 //! object and the object is written as the same bytes.
 //!
-//! `ATOLL_OBJECTS` (`image-build objects`) is where they are; without it the
-//! test says that it did not run.
+//! `ATOLL_OBJECTS` (`image-build objects`) is where they are; without it, or
+//! when they are no longer to be had, the test says that it did not run.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use api::{decode, facts, protobuf};
@@ -111,7 +111,9 @@ fn differences(read: &Value, wanted: &Value, path: &str, tell: &mut impl FnMut(S
 
 #[test]
 fn every_form_of_upstreams_objects_is_the_same_object() {
-    let Some(place) = std::env::var_os("ATOLL_OBJECTS") else {
+    let given = std::env::var_os("ATOLL_OBJECTS");
+    // Empty: Debian's unstable suite has gone on to later versions of the API.
+    let Some(place) = given.filter(|place| !place.is_empty()) else {
         println!("not run: no ATOLL_OBJECTS");
         return;
     };
