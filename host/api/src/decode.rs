@@ -5,8 +5,10 @@
 //! parsers (128), so a hostile body can't exhaust the stack.
 
 mod order;
+mod repeats;
 
 pub use order::places;
+pub use repeats::repeats;
 
 use crate::facts::{self, Scalar, Shape};
 use crate::quantity::Quantity;
@@ -37,7 +39,8 @@ pub fn json(body: &[u8]) -> Result<Parsed, String> {
     Ok(Parsed { value, duplicates })
 }
 
-/// One YAML document; duplicate keys are an error of the parser.
+/// One YAML document; of a key that stands twice the last one wins ([`repeats`]
+/// tells).
 pub fn yaml(body: &[u8]) -> Result<Parsed, String> {
     let value: Value = serde_yaml::from_slice(body).map_err(|e| e.to_string())?;
     Ok(Parsed {

@@ -11,6 +11,7 @@ use api::status::Status;
 use http::header;
 use serde_json::Value;
 
+const YAML: &str = "application/yaml";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// A decoded body and what to warn of.
@@ -36,11 +37,11 @@ pub(crate) fn parse(call: &Call, type_name: &str) -> Result<Parsed, Status> {
     let bad = |e: String| Status::bad_request(format!("couldn't parse the request body: {e}"));
     match media_type(call).as_str() {
         "" | "application/json" | "*/*" => decode::json(&call.body).map_err(bad),
-        "application/yaml" => decode::yaml(&call.body).map_err(bad),
+        YAML => decode::yaml(&call.body).map_err(bad),
         PROTOBUF => protobuf::decode(&call.body, type_name).map_err(|e| bad(e.to_string())),
         _ => Err(Status::unsupported_media_type(&[
             "application/json",
-            "application/yaml",
+            YAML,
             PROTOBUF,
         ])),
     }
@@ -61,6 +62,10 @@ pub(crate) fn object(
     if kind.custom().is_none() && !unknown.is_empty() && !parsed.duplicates.is_empty() {
         faults = in_order(&call.body, &unknown, &parsed.duplicates);
     }
+    if media_type(call) == YAML && strictness != Strictness::Ignore {
+        let repeats = decode::repeats(&call.body);
+        faults = repeats.into_iter().chain(faults).collect();
+    }
     if strictness == Strictness::Strict && !faults.is_empty() {
         let why = format!("strict decoding error: {}", faults.join(", "));
         return Err(cannot_be_handled(kind, &why));
@@ -75,6 +80,23 @@ pub(crate) fn object(
             Strictness::Strict | Strictness::Ignore => Vec::new(),
         },
     })
+}
+
+/// What to warn of in an applied configuration: keys that stand twice in it;
+/// strictly read, they refuse it.
+pub(crate) fn repeats(call: &Call, strictness: Strictness) -> Result<Option<String>, Status> {
+    if strictness == Strictness::Ignore {
+        return Ok(None);
+    }
+    let found = decode::repeats(&call.body);
+    let found = found.map(|found| format!("error converting YAML to JSON: {found}"));
+    match found {
+        Some(why) if strictness == Strictness::Strict => {
+            let why = format!("error strict decoding patch: {why}");
+            Err(Status::bad_request(why))
+        }
+        found => Ok(found),
+    }
 }
 
 pub(crate) fn faults(unknown: &[String], duplicates: &[String]) -> Vec<String> {

@@ -184,7 +184,10 @@ async fn apply(call: Call, part: Part) -> Answer {
         body::check_name(&object, &call.route.name)?;
         body::stamp(&mut object, &call.kind);
         call.kind.default(&mut object);
-        warnings = body::dedup_owners(&mut object, false).into_iter().collect();
+        // After the merge, whose refusal comes first.
+        warnings.clear();
+        warnings.extend(body::repeats(&call, options.strictness)?);
+        warnings.extend(body::dedup_owners(&mut object, false));
         Ok(object)
     })
     .await?;

@@ -83,3 +83,50 @@ fn what_a_schema_lacks_is_not_applied() {
     let (code, made) = api.send("PATCH", path, "application/apply-patch+yaml", &fine);
     assert_eq!(code, 201, "{made:#}");
 }
+
+/// A ConfigMap whose key stands twice, on the seventh line.
+const TWICE: &str = "apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: twice
+data:
+  a: b
+  a: c
+";
+
+#[test]
+fn keys_of_yaml_that_stand_twice_are_told_by_line() {
+    let api = Api::start();
+    namespace(&api, "yaml");
+    let maps = "/api/v1/namespaces/yaml/configmaps";
+    let line = "yaml: unmarshal errors:\n  line 7: key \"a\" already set in map";
+    let applied = format!("error converting YAML to JSON: {line}");
+    for (method, path, media, words) in [
+        (
+            "POST",
+            format!("{maps}?"),
+            "application/yaml",
+            format!("strict decoding error: {line}"),
+        ),
+        (
+            "PATCH",
+            format!("{maps}/twice?fieldManager=m&"),
+            "application/apply-patch+yaml",
+            format!("error strict decoding patch: {applied}"),
+        ),
+    ] {
+        let send = |validation: &str| {
+            let path = format!("{path}fieldValidation={validation}");
+            let mut request = request(method, &path, media, &Value::Null);
+            *request.body_mut() = TWICE.into();
+            api.together(vec![request]).pop().unwrap()
+        };
+        let (code, status) = send("Strict");
+        let message = status["message"].as_str().unwrap();
+        assert_eq!(code, 400, "{status:#}");
+        assert!(message.contains(&words), "no {words:?} in {message:?}");
+        let (code, made) = send("Warn");
+        assert_eq!((code, &made["data"]["a"]), (201, &json!("c")), "{made:#}");
+        api.delete(&format!("{maps}/twice"));
+    }
+}
