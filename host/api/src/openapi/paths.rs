@@ -189,6 +189,9 @@ impl Endpoint<'_> {
             "application/strategic-merge-patch+json",
         ];
         let kinds: &[&str] = match verb {
+            // The last one, strategic merge, is of built-in kinds only; kubectl
+            // sends what it finds here.
+            "patch" if self.kind.custom().is_some() => &PATCHES[..3],
             "patch" => &PATCHES,
             _ => &["*/*"],
         };
