@@ -117,7 +117,6 @@ fn every_form_of_upstreams_objects_is_the_same_object() {
         println!("not run: no ATOLL_OBJECTS");
         return;
     };
-    assert!(!place.is_empty(), "`image-build objects` failed");
     let place = PathBuf::from(place);
     let files = fs::read_dir(&place).unwrap().map(|e| e.unwrap().path());
     let names: BTreeSet<String> = files
