@@ -172,6 +172,7 @@ async fn apply(call: Call, part: Part) -> Answer {
         subresource,
         time: &api::time::rfc3339(call.now),
     };
+    let repeats = body::repeats(&call, options.strictness);
     let mut warnings = Vec::new();
     let applied = guaranteed(&call, &how, |current| {
         let live = current.map(|c| &c.object);
@@ -186,7 +187,7 @@ async fn apply(call: Call, part: Part) -> Answer {
         call.kind.default(&mut object);
         // After the merge, whose refusal comes first.
         warnings.clear();
-        warnings.extend(body::repeats(&call, options.strictness)?);
+        warnings.extend(repeats.clone()?);
         warnings.extend(body::dedup_owners(&mut object, false));
         Ok(object)
     })
