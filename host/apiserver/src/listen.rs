@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -141,7 +141,8 @@ async fn receive(
     {
         parts.headers.insert(HOST, host);
     }
-    let (body, streamed) = if server.streams(&parts) {
+    // Most have no body: then there is nothing to look at the route for.
+    let (body, streamed) = if !body.is_end_stream() && server.streams(&parts) {
         (Bytes::new(), Some(body))
     } else {
         match collect(body).await {
