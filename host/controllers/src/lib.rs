@@ -31,7 +31,9 @@ use k8s_openapi::api::rbac::v1::ClusterRole;
 use reconcile::resource::core;
 use reconcile::{Client, Reflector};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -131,6 +133,8 @@ async fn run_all(clients: Clients, config: Config) {
     let (lease_cache, event_cache) = (leases.cache(), events.cache());
     let scheduler = scheduler::Scheduler::new(clients.scheduler, &config, &pod_cache, &node_cache);
     let (pods, nodes) = scheduler.feed(pods, nodes);
+    let node_changed = Arc::new(Notify::new());
+    let nodes = node_life::feed(nodes, &node_changed);
     let endpoints = endpoints::Controller::new(client.clone(), &pod_cache, &node_cache);
     let pods = endpoints.feed(pods);
     let defaults = namespace_defaults::Defaults::new(client.clone(), &config);
@@ -154,7 +158,7 @@ async fn run_all(clients: Clients, config: Config) {
         defaults.run(),
         ending.run(),
         endpoints.run(),
-        node_life::run(&client, &config, &node_cache, &lease_cache),
+        node_life::run(&client, &config, &node_cache, &lease_cache, &node_changed),
         pod_gc::run(&client, &pod_cache, &node_cache),
         event_ttl::run(&client, &config, &event_cache),
         garbage::run(&client, &config.instance),

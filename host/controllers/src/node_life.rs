@@ -15,10 +15,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use reconcile::resource::core::NODES;
-use reconcile::{Cache, Client, ObjectKey, Patch, Target, Write};
+use reconcile::{Cache, Client, ObjectKey, Patch, Reflector, Target, Write};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -194,11 +196,18 @@ fn taints(node: &Node, silent: bool, now: Timestamp) -> Option<Vec<Value>> {
     )
 }
 
+/// Wakes `run` when a node changes: what its conditions mean shall not wait.
+pub(crate) fn feed(nodes: Reflector<Node>, changed: &Arc<Notify>) -> Reflector<Node> {
+    let changed = changed.clone();
+    nodes.on_change(move |_| changed.notify_one())
+}
+
 pub(crate) async fn run(
     client: &Client,
     config: &Config,
     nodes: &Cache<Node>,
     leases: &Cache<Lease>,
+    changed: &Notify,
 ) {
     tokio::join!(nodes.synced(), leases.synced());
     let reporter = Reporter {
@@ -225,7 +234,8 @@ pub(crate) async fn run(
                 }
             }
         }
-        tokio::time::sleep(LOOK).await;
+        // Or at the latest then, as silence makes no change.
+        let _ = tokio::time::timeout(LOOK, changed.notified()).await;
     }
 }
 

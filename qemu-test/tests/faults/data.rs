@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::{DATA, unharmed};
 
+const TAINT: &str = "node.kubernetes.io/disk-pressure";
 const FILLER: &str = "/var/lib/atoll/data/filler";
 /// Under a tenth there is pressure; the image of python needs more than the rest.
 const ROOM: u64 = DATA / 10 + (4 << 20);
@@ -23,9 +24,13 @@ fn until_pressure(appliance: &Appliance, wanted: &str) -> Result<()> {
         .kubectl
         .until(&what, &["node", NODE], PATIENCE, |node| {
             let conditions = node["status"]["conditions"].as_array()?;
+            let none = Vec::new();
+            let taints = node["spec"]["taints"].as_array().unwrap_or(&none);
             let of_disk = |condition: &&serde_json::Value| condition["type"] == "DiskPressure";
             let condition = conditions.iter().find(of_disk)?;
-            (condition["status"] == wanted).then_some(())
+            // The taint follows, and only that keeps pods away.
+            let tainted = taints.iter().any(|taint| taint["key"] == TAINT);
+            (condition["status"] == wanted && tainted == (wanted == "True")).then_some(())
         })
 }
 
