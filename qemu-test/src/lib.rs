@@ -18,6 +18,7 @@ pub mod kubectl;
 pub mod left_running;
 pub mod line_socket;
 pub mod machine;
+pub mod memory;
 pub mod nbd;
 pub mod oci;
 pub mod pod;

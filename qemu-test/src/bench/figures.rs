@@ -127,16 +127,6 @@ pub(crate) fn gained(lines: &[String]) -> Vec<(String, u64)> {
     gains
 }
 
-/// A number of /proc/meminfo, in KiB.
-pub(crate) fn meminfo(text: &str, field: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
-    line.strip_prefix(':')?
-        .split_whitespace()
-        .next()?
-        .parse()
-        .ok()
-}
-
 /// The middle of several runs; of an even number, the lower of the two.
 pub(crate) fn median(mut values: Vec<u64>) -> Option<u64> {
     values.sort_unstable();
@@ -195,10 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_found() {
-        let text = "MemTotal:  2000 kB\nMemAvailable:    1500 kB\n";
-        assert_eq!(meminfo(text, "MemAvailable"), Some(1500));
-        assert_eq!(meminfo(text, "Mem"), None);
+    fn the_middle_is_found() {
         assert_eq!(median(vec![3, 1, 2]), Some(2));
         assert_eq!(median(vec![]), None);
     }

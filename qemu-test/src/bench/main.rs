@@ -29,6 +29,7 @@ use image_build::progress::{self, say};
 use qemu_test::appliance::{Appliance, DATA, Setup, Storage};
 use qemu_test::images;
 use qemu_test::machine::{Clock, Image};
+use qemu_test::memory::Memory;
 use qemu_test::process::Bond;
 use runs::Measured;
 use table::{Against, Pair, Row, section};
@@ -175,12 +176,11 @@ fn plain(image: &Image, directory: &Path) -> Result<(f64, f64, String)> {
         "API ready {outside:.1} s after QEMU's start, firmware included"
     ));
     appliance.until_node()?;
-    let text = appliance.agent()?.read("/proc/meminfo")?;
-    let field = |name| figures::meminfo(&text, name).context(name);
-    let used = field("MemTotal")?.saturating_sub(field("MemAvailable")?);
+    let memory = Memory::of(appliance.agent()?)?;
+    let used = memory.in_use()?;
     appliance.machine.power_off(OFF)?;
     let uses = USES.iter().filter_map(|name| {
-        let size = figures::meminfo(&text, name)?;
+        let size = memory.field(name).ok()?;
         Some(format!("{name} {:.1}", mib(size)))
     });
     Ok((uptime, mib(used), uses.collect::<Vec<_>>().join(", ")))
