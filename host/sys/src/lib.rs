@@ -9,6 +9,7 @@ mod child;
 pub mod clock;
 pub mod event;
 pub mod handover;
+pub mod heap;
 pub mod inherit;
 pub mod jail;
 pub mod kvm;

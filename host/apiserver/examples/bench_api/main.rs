@@ -26,6 +26,7 @@ use load::{Figures, Request, connections, drive};
 use objects::COLLECTION;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 use table::{Row, table};
 
 pub(crate) type Error = Box<dyn std::error::Error>;
@@ -36,6 +37,8 @@ const OBJECTS: usize = 5000;
 const GETS: usize = 20_000;
 /// How often each list is asked for.
 const LISTS: usize = 40;
+/// The server looks every five seconds for memory to give back.
+const SETTLED: Duration = Duration::from_secs(6);
 const GZIP: &str = "Accept-Encoding: gzip\r\n";
 
 #[tokio::main(flavor = "current_thread")]
@@ -86,6 +89,7 @@ async fn all(program: &Path, place: &Path) -> Result<String> {
     let row = Row::timed("500 watches, 20,000 events", &figures, "p99 below 10");
     rows.push(row);
     atoll.process.quiet().await?;
+    tokio::time::sleep(SETTLED).await;
     let after = atoll.process.memory("VmRSS")?;
     rows.push(Row::memory("resident, after all that", after, "at most 60"));
     rows.push(collection(&atoll).await?);

@@ -4,6 +4,7 @@ mod audit;
 mod control;
 mod etcd;
 mod front_proxy;
+mod heap;
 mod node;
 mod oidc;
 mod store;
@@ -43,6 +44,12 @@ where
         Err(error) => {
             log::error!("runtime: {error}");
             return ExitCode::FAILURE;
+        }
+    };
+    let body = async {
+        tokio::select! {
+            ended = body => ended,
+            never = heap::keep_small() => match never {},
         }
     };
     match runtime.block_on(body) {
