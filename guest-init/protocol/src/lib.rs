@@ -11,6 +11,8 @@
 //!         Ack ... ---------->         (keeps at most LOG_BUFFER unacknowledged)
 //!   host: Open::Exec           guest: Opened::Ok, streams both ways, Exit
 //!   host: Open::PortForward    guest: Opened::Ok, then raw bytes, no frames
+//!   host: Open::Project        guest: Opened::Ok
+//!         Stdin frames -->            Opened again, when all is in place
 //! ```
 //!
 //! Any connection may break at any moment and be opened again: commands are
@@ -28,7 +30,10 @@ mod tests;
 
 pub use capability::CAPABILITIES;
 pub use frame::{Channel, FrameError, HEADER_LEN, Header};
-pub use pod::{Container, Exec, FileEntry, Hook, Limits, Pod, Rlimit, SecurityContext, User};
+pub use pod::{
+    Container, Exec, FileEntry, Hook, Limits, Mount, Pod, ProjectedFile, Projection, Rlimit,
+    SecurityContext, User, Volume, VolumeKind,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +48,12 @@ pub const DATA_MAX: usize = 64 << 10;
 /// What the guest keeps of one container's output until it is acknowledged;
 /// when it is full, the container's writes block, as with a full pipe.
 pub const LOG_BUFFER: usize = 256 << 10;
+
+/// How many volumes a pod may have.
+pub const VOLUMES_MAX: usize = 256;
+/// How many files, and how many bytes of them, a volume of files may have.
+pub const PROJECTED_FILES_MAX: usize = 4096;
+pub const PROJECTED_BYTES_MAX: u64 = 16 << 20;
 
 /// The first frame of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +80,9 @@ pub enum Open {
         container: String,
         stdin: bool,
     },
+    /// New content of a volume of files. The files' bytes follow one after the
+    /// other in `Stdin` frames; a connection that breaks before changes nothing.
+    Project(Box<Projection>),
     /// A TCP port on the pod's loopback address.
     PortForward {
         port: u16,

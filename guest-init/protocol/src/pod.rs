@@ -13,6 +13,68 @@ pub struct Pod {
     /// `/dev/shm` of all containers, in bytes.
     pub shm_size: u64,
     pub share_process_namespace: bool,
+    /// At most [`crate::VOLUMES_MAX`], each name once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// Owns what is in volumes; new files inherit it (set-group-ID directories).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs_group: Option<u32>,
+}
+
+/// A directory that the containers of a pod share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// A DNS label, as in the pod.
+    pub name: String,
+    pub kind: VolumeKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum VolumeKind {
+    /// Empty at first, in the guest's memory: at most so many bytes, 0 for half
+    /// of the memory.
+    Memory { size: u64 },
+    /// Files that the host sends ([`crate::Open::Project`]) and nobody else
+    /// changes; none at first.
+    Files,
+}
+
+/// A volume, or a part of one, in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    pub volume: String,
+    /// Absolute; made if the image lacks it, as a directory or a file.
+    pub path: String,
+    /// Relative; links are followed inside of the volume only. What is not there
+    /// is made as a directory. Empty for the whole volume.
+    pub sub_path: String,
+    pub read_only: bool,
+}
+
+/// The whole content of a volume of files, which takes the place of what was
+/// there at once, as one link changes (`..data`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Projection {
+    pub volume: String,
+    /// At most [`crate::PROJECTED_FILES_MAX`].
+    pub files: Vec<ProjectedFile>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectedFile {
+    /// Relative, without `..` and not beginning with two dots; each once.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// A user other than root who owns it.
+    pub owner: Option<u32>,
+    /// How many of the bytes that follow are its content.
+    pub length: u64,
 }
 
 /// One attempt to run a container.
@@ -41,6 +103,9 @@ pub struct Container {
     pub termination_message_path: String,
     /// Files put over the root, read-only, parents made as needed.
     pub files: Vec<FileEntry>,
+    /// In the order in which they are mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
     pub pre_stop: Option<Hook>,
 }
 

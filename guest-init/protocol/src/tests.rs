@@ -35,9 +35,22 @@ fn container() -> Container {
             mode: 0o644,
             content: vec![1, 2, 3],
         }],
+        mounts: vec![Mount {
+            volume: "data".to_owned(),
+            path: "/data".to_owned(),
+            sub_path: "a/b".to_owned(),
+            read_only: true,
+        }],
         pre_stop: Some(Hook {
             args: vec!["true".to_owned()],
         }),
+    }
+}
+
+fn volume(name: &str, kind: VolumeKind) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        kind,
     }
 }
 
@@ -58,9 +71,25 @@ fn from_host() -> (Vec<Open>, Vec<Command>) {
             stdin: true,
         },
         Open::PortForward { port: 80 },
+        Open::Project(Box::new(Projection {
+            volume: "files".to_owned(),
+            files: vec![ProjectedFile {
+                path: "a/b".to_owned(),
+                mode: 0o644,
+                owner: Some(1000),
+                length: 7,
+            }],
+        })),
     ];
     let actions = [
-        Action::SetUp(Box::default()),
+        Action::SetUp(Box::new(Pod {
+            volumes: vec![
+                volume("scratch", VolumeKind::Memory { size: 1 << 20 }),
+                volume("files", VolumeKind::Files),
+            ],
+            fs_group: Some(2000),
+            ..Pod::default()
+        })),
         Action::Start(Box::new(container())),
         Action::Remove {
             container: "main".to_owned(),

@@ -108,6 +108,10 @@ fn serve(guest: &Arc<Guest>, mut stream: UnixStream) -> Result<(), WireError> {
             Some(attempt) => streams::attach(&attempt, stream, stdin),
             None => refused(&mut stream, not_running(&container)),
         },
+        Open::Project(projection) => {
+            let message = format!("volume {:?}: no such volume", projection.volume);
+            refused(&mut stream, refuse(RefusalKind::NotFound, message))
+        }
         Open::PortForward { port } => forward::serve(stream, port),
     }
 }

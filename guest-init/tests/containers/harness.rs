@@ -407,6 +407,8 @@ pub(crate) fn pod() -> Pod {
         resolv_conf: "nameserver 10.0.0.1\n".to_owned(),
         shm_size: 1 << 20,
         share_process_namespace: false,
+        volumes: Vec::new(),
+        fs_group: None,
     }
 }
 
@@ -444,6 +446,7 @@ pub(crate) fn container(name: &str, args: &[&str]) -> Container {
         stop_signal: 15,
         termination_message_path: "/dev/termination-log".to_owned(),
         files: Vec::new(),
+        mounts: Vec::new(),
         pre_stop: None,
     }
 }

@@ -22,6 +22,8 @@ pub(crate) fn guest_pod(view: View<'_>, nameservers: &[String]) -> GuestPod {
         share_process_namespace: spec
             .and_then(|s| s.share_process_namespace)
             .unwrap_or(false),
+        volumes: Vec::new(),
+        fs_group: None,
     }
 }
 
