@@ -19,6 +19,7 @@ use crate::documents::Documents;
 use crate::fairness::{self, Fairness};
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::pki::{Credential, Pki, PkiError, Subject, write};
 use crate::proxy::Streams;
 use crate::rest::create::ensure;
@@ -125,7 +126,8 @@ pub async fn run_through(
     let store = open_store(&config).await?;
     let kinds: Arc<Kinds> = Arc::default();
     let dialer = dialer.unwrap_or_else(|| own_dialer(&store));
-    let webhooks = Arc::new(WebhookClient::new(dialer.clone()));
+    let peers = Peers::new(dialer);
+    let webhooks = Arc::new(WebhookClient::new(peers.clone()));
     let authorizer = Arc::new(Authorizer::new(&store));
     let clients = (kinds.clone(), webhooks.clone());
     let admission = Admission::new(&store, &config, authorizer.clone(), clients.0, clients.1);
@@ -139,7 +141,7 @@ pub async fn run_through(
         advertised: advertised.clone(),
         webhooks,
         store,
-        streams: Arc::new(streams(&pki, dialer)?),
+        streams: Arc::new(streams(&pki, peers)?),
         frames: Arc::default(),
         metrics: Metrics::default(),
         kinds,
@@ -234,12 +236,12 @@ fn aggregator(server: &Server, front_proxy: &Pki) -> Result<Aggregator, RunError
         },
     )?;
     let (store, kinds) = (server.store.clone(), server.kinds.clone());
-    let dialer = server.streams.dialer.clone();
+    let peers = server.streams.peers.clone();
     let failed = |e: Status| RunError::Object {
         name: "apiservices".to_owned(),
         message: e.message,
     };
-    let task = Aggregator::new(store, kinds, dialer, identity).map_err(failed)?;
+    let task = Aggregator::new(store, kinds, peers, identity).map_err(failed)?;
     task.begin().map_err(failed)?;
     Ok(task)
 }
@@ -268,6 +270,7 @@ fn keepers(server: &Server, ca: &str, seen: &watch::Receiver<bool>) -> JoinSet<(
         ca: ca.to_owned(),
     };
     tasks.spawn(filler.run(seen.clone()));
+    tasks.spawn(server.streams.peers.clone().run(seen.clone()));
     tasks.spawn(fairness::keep::run(server.store.clone(), seen.clone()));
     for oidc in &server.authenticator.oidc {
         tasks.spawn(oidc.clone().run(seen.clone()));
@@ -377,7 +380,7 @@ fn settle_clients(pki: &Pki, config: &Config, url: &str) -> Result<String, RunEr
     Ok(kubeconfig)
 }
 
-fn streams(pki: &Pki, dialer: Arc<dyn Dialer>) -> Result<Streams, PkiError> {
+fn streams(pki: &Pki, peers: Arc<Peers>) -> Result<Streams, PkiError> {
     let client: Credential = pki.kept(
         "kubelet-client",
         &Subject {
@@ -389,7 +392,7 @@ fn streams(pki: &Pki, dialer: Arc<dyn Dialer>) -> Result<Streams, PkiError> {
     Ok(Streams {
         tls: Arc::new(tls::client(&pki.ca, &client)?),
         unverified: Arc::new(tls::unverified(None)?),
-        dialer,
+        peers,
     })
 }
 

@@ -2,16 +2,19 @@
 //! in time and size. For conversion here, for admission by its plugins; and GET
 //! of documents, for `authn::oidc`.
 
-use crate::dialer::{Destination, Dialer, undialed};
+use crate::dialer::Destination;
+use crate::peers::{Http, Peer, Peers};
+use crate::respond;
 use api::custom::conversion::{self, Converter, Target, Webhook};
 use http::{Request, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt, Limited};
+use reconcile::Body;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -20,9 +23,15 @@ const MAX_ANSWER: usize = crate::server::MAX_BODY * 4;
 /// Upstream's for conversion.
 const CONVERSION_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Authorities whose TLS settings are kept (upstream's cache of clients has as
+/// many).
+const MOST_TRUSTED: usize = 200;
+
 /// Who asks.
-pub struct Client {
-    pub(crate) dialer: Arc<dyn Dialer>,
+pub(crate) struct Client {
+    peers: Arc<Peers>,
+    /// The settings for each CA bundle: connections are kept by them.
+    trusted: Mutex<HashMap<Vec<u8>, Arc<ClientConfig>>>,
 }
 
 /// Trusts these authorities, in PEM, and no other.
@@ -45,13 +54,29 @@ pub(crate) fn trusting(ca: &[u8]) -> Result<Arc<ClientConfig>, String> {
 }
 
 impl Client {
-    pub fn new(dialer: Arc<dyn Dialer>) -> Client {
-        Client { dialer }
+    pub(crate) fn new(peers: Arc<Peers>) -> Client {
+        let trusted = Mutex::default();
+        Client { peers, trusted }
+    }
+
+    /// The same settings each time for the same bundle. Where there are too
+    /// many, all are forgotten.
+    fn trust(&self, ca: &[u8]) -> Result<Arc<ClientConfig>, String> {
+        let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = trusted.get(ca) {
+            return Ok(known.clone());
+        }
+        let new = trusting(ca)?;
+        if trusted.len() >= MOST_TRUSTED {
+            trusted.clear();
+        }
+        trusted.insert(ca.to_vec(), new.clone());
+        Ok(new)
     }
 
     /// The JSON that `target` answers to `body`; the error says which step
     /// failed. `query` is appended to the path, if it isn't empty.
-    pub async fn post(
+    pub(crate) async fn post(
         &self,
         target: &Target,
         ca: &[u8],
@@ -69,9 +94,9 @@ impl Client {
             .header(header::HOST, &name)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json")
-            .body(Full::new(bytes::Bytes::from(body.to_string())))
+            .body(respond::body(body.to_string()))
             .map_err(|e| format!("Post {url:?}: {e}"))?;
-        let asked = self.exchange(&to, &name, trusting(ca)?, request, MAX_ANSWER);
+        let asked = self.exchange(to, &name, self.trust(ca)?, request, MAX_ANSWER);
         match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Failed::Refused(why))) => Err(why),
@@ -96,9 +121,9 @@ impl Client {
         let request = Request::get(path)
             .header(header::HOST, host)
             .header(header::ACCEPT, "application/json")
-            .body(Full::default())
+            .body(respond::body(bytes::Bytes::new()))
             .map_err(|_| malformed())?;
-        let asked = self.exchange(&to, &name, tls, request, most);
+        let asked = self.exchange(to, &name, tls, request, most);
         match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Failed::Refused(why) | Failed::Unreached(why))) => {
@@ -110,28 +135,20 @@ impl Client {
 
     async fn exchange(
         &self,
-        to: &Destination,
+        to: Destination,
         name: &str,
         tls: Arc<ClientConfig>,
-        request: Request<Full<bytes::Bytes>>,
+        request: Request<Body>,
         most: usize,
     ) -> Result<Value, Failed> {
         let failed = |e: &dyn std::fmt::Display| Failed::Unreached(e.to_string());
-        let connected = self.dialer.connect(to).await;
-        let stream = connected.map_err(|e| Failed::Unreached(undialed(to, &e)))?;
         let server = ServerName::try_from(name.to_owned()).map_err(|e| failed(&e))?;
-        let tls = tokio_rustls::TlsConnector::from(tls)
-            .connect(server, stream)
-            .await
-            .map_err(|e| failed(&e))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
-            .await
-            .map_err(|e| failed(&e))?;
-        let running = tokio::spawn(connection);
-        let answer = sender.send_request(request).await.map_err(|e| failed(&e))?;
+        // As upstream: HTTP/2 would keep all to one of a Service's pods.
+        let peer = Peer::network(to, Some((tls, server)), Http::One);
+        let asked = self.peers.send(&peer, request).await;
+        let answer = asked.map_err(Failed::Unreached)?;
         let code = answer.status();
         let read = Limited::new(answer.into_body(), most).collect().await;
-        running.abort();
         let bytes = read.map_err(|e| failed(&e))?.to_bytes();
         if !code.is_success() {
             return Err(Failed::Refused(refused(code, &bytes)));

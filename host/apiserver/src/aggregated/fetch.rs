@@ -1,16 +1,16 @@
 //! What extension servers say of themselves: whether they serve their
-//! group-version, discovery, OpenAPI. Asked by the aggregator itself; bounded in
-//! time and size.
+//! group-version, discovery, OpenAPI. Asked by the aggregator itself, each
+//! question over a connection of its own: whether there is a way to the server
+//! is part of what is asked. Bounded in time and size.
 
 use super::handler::identify;
 use super::{Remote, Said};
-use crate::dialer::Dialer;
-use crate::proxy::forward;
+use crate::peers::{Http, Peers};
+use crate::respond;
 use crate::user::{MASTERS, User};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,32 +48,26 @@ fn itself() -> User {
 }
 
 async fn get(
-    dialer: &dyn Dialer,
+    peers: &Peers,
     remote: &Remote,
     path: &str,
     accept: &'static str,
 ) -> Result<Answered, String> {
     let asked = async {
-        let secured = remote.secured.clone()?;
-        let stream = forward::open(dialer, &remote.destination(), Some(secured)).await?;
+        let peer = remote.peer(Http::One)?;
         let failed = |e: &dyn std::fmt::Display| e.to_string();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| failed(&e))?;
-        let running = tokio::spawn(connection);
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
         let host = HeaderValue::from_str(&remote.host()).map_err(|e| failed(&e))?;
         headers.insert(header::HOST, host);
         identify(&itself(), &mut headers)?;
         let mut request = Request::get(path)
-            .body(Empty::<Bytes>::new())
+            .body(respond::body(Bytes::new()))
             .map_err(|e| failed(&e))?;
         *request.headers_mut() = headers;
-        let answer = sender.send_request(request).await.map_err(|e| failed(&e))?;
+        let answer = peers.alone(&peer, request).await?;
         let (parts, body) = answer.into_parts();
         let read = Limited::new(body, MAX_ANSWER).collect().await;
-        running.abort();
         let media = parts.headers.get(header::CONTENT_TYPE);
         Ok(Answered {
             code: parts.status,
@@ -91,11 +85,11 @@ async fn get(
 }
 
 /// Whether the server serves its group-version; `url` is for the message.
-pub(super) async fn probe(dialer: &dyn Dialer, remote: &Remote, url: &str) -> Result<(), String> {
+pub(super) async fn probe(peers: &Peers, remote: &Remote, url: &str) -> Result<(), String> {
     let path = format!("/apis/{}/{}", remote.group(), remote.version());
     let mut last = String::new();
     for _ in 0..ATTEMPTS {
-        let why = match get(dialer, remote, &path, "application/json").await {
+        let why = match get(peers, remote, &path, "application/json").await {
             Ok(answer) if (200..300).contains(&answer.code.as_u16()) => return Ok(()),
             Ok(answer) => format!("bad status from {url}: {}", answer.code.as_u16()),
             Err(why) => format!("Get {url:?}: {why}"),
@@ -107,21 +101,21 @@ pub(super) async fn probe(dialer: &dyn Dialer, remote: &Remote, url: &str) -> Re
 
 /// All that the server says; what it said `before`, marked as stale, where it
 /// has no answer.
-pub(super) async fn said(dialer: &dyn Dialer, remote: &Remote, before: &Said) -> Said {
+pub(super) async fn said(peers: &Peers, remote: &Remote, before: &Said) -> Said {
     let (group, version) = (remote.group(), remote.version());
-    let discovery = match discovery(dialer, remote).await {
+    let discovery = match discovery(peers, remote).await {
         Some(mut found) => {
             found["freshness"] = "Current".into();
             found
         }
         None => stale(version, &before.discovery),
     };
-    let index = get(dialer, remote, "/openapi/v3", "application/json").await;
+    let index = get(peers, remote, "/openapi/v3", "application/json").await;
     let v3 = match index.ok().and_then(|a| a.json()) {
         Some(index) => own_paths(&index, group, version),
         None => before.v3.clone(),
     };
-    let v2 = get(dialer, remote, "/openapi/v2", "application/json").await;
+    let v2 = get(peers, remote, "/openapi/v2", "application/json").await;
     let v2 = v2.ok().and_then(|a| a.json());
     Said {
         discovery,
@@ -140,8 +134,8 @@ pub(super) fn stale(version: &str, before: &Value) -> Value {
     out
 }
 
-async fn discovery(dialer: &dyn Dialer, remote: &Remote) -> Option<Value> {
-    let answer = get(dialer, remote, "/apis", AGGREGATED).await.ok()?;
+async fn discovery(peers: &Peers, remote: &Remote) -> Option<Value> {
+    let answer = get(peers, remote, "/apis", AGGREGATED).await.ok()?;
     if answer.code == StatusCode::SERVICE_UNAVAILABLE {
         return None;
     }
@@ -151,7 +145,7 @@ async fn discovery(dialer: &dyn Dialer, remote: &Remote) -> Option<Value> {
         return Some(of_aggregated(&list, group, version));
     }
     let path = format!("/apis/{group}/{version}");
-    let answer = get(dialer, remote, &path, "application/json").await.ok()?;
+    let answer = get(peers, remote, &path, "application/json").await.ok()?;
     Some(of_legacy(&answer.json()?, group, version))
 }
 

@@ -2,8 +2,8 @@
 //! (upstream's `handler_proxy.go`).
 
 use super::Remote;
-use crate::dialer::Dialer;
-use crate::proxy::forward::{self, Failed, Passing, Towards};
+use crate::peers::{Http, Peers};
+use crate::proxy::forward::{self, Passing, Towards};
 use crate::proxy::rewrite::Links;
 use crate::respond;
 use crate::rest::Answer;
@@ -11,6 +11,7 @@ use crate::user::User;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use reconcile::Body;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 const USER: &str = "x-remote-user";
 const UID: &str = "x-remote-uid";
@@ -66,7 +67,7 @@ impl Remote {
     /// Passes a request for `target` (path and query) on.
     pub(crate) async fn pass(
         &self,
-        dialer: &dyn Dialer,
+        peers: &Arc<Peers>,
         user: &User,
         target: &str,
         id: &str,
@@ -75,9 +76,9 @@ impl Remote {
         if !self.available {
             return Ok(refused(503, "service unavailable"));
         }
-        let secured = match &self.secured {
-            Ok(secured) => secured.clone(),
-            Err(why) => return Ok(refused(500, why)),
+        let peer = match self.peer(Http::Any) {
+            Ok(peer) => peer,
+            Err(why) => return Ok(refused(500, &why)),
         };
         let host = self.host();
         let mut headers = HeaderMap::new();
@@ -107,14 +108,7 @@ impl Remote {
             headers,
         };
         let upgrade = passing.upgrade.is_some() && forward::wants_upgrade(&passing.headers);
-        let stream = match forward::open(dialer, &self.destination(), Some(secured)).await {
-            Ok(stream) => stream,
-            Err(why) => {
-                let status = Failed::Unreached(why).status(upgrade);
-                return Ok(refused(503, &status.message));
-            }
-        };
-        match forward::pass(passing, towards, stream).await {
+        match forward::pass(passing, towards, peers, &peer).await {
             Ok(answer) => Ok(answer),
             Err(e) => Ok(refused(503, &e.status(upgrade).message)),
         }

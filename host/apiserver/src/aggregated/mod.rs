@@ -19,6 +19,7 @@ mod task;
 pub(crate) use task::Aggregator;
 
 use crate::dialer::Destination;
+use crate::peers::{Http, Peer};
 use crate::pki::Credential;
 use crate::tls;
 use api::meta;
@@ -118,12 +119,15 @@ impl Remote {
         format!("{}.{}.svc", self.name(), self.namespace())
     }
 
-    fn destination(&self) -> Destination {
-        Destination::Service {
+    /// Where it is, and how it is sure who asks.
+    fn peer(&self, http: Http) -> Result<Peer, String> {
+        let to = Destination::Service {
             namespace: self.namespace().to_owned(),
             name: self.name().to_owned(),
             port: self.port(),
-        }
+        };
+        let secured = self.secured.clone()?;
+        Ok(Peer::network(to, Some(secured), http))
     }
 
     /// The same server, and it says the same.

@@ -4,9 +4,9 @@
 
 use super::check::{self, Verdict};
 use super::{Remote, fetch};
-use crate::dialer::Dialer;
 use crate::endpoints::row;
 use crate::kinds::Kinds;
+use crate::peers::Peers;
 use crate::pki::Credential;
 use crate::registry::{self, Along, Written};
 use api::kinds::KindRef;
@@ -30,7 +30,7 @@ const BURST: Duration = Duration::from_millis(50);
 pub(crate) struct Aggregator {
     store: Store,
     kinds: Arc<Kinds>,
-    dialer: Arc<dyn Dialer>,
+    peers: Arc<Peers>,
     /// The front proxy's certificate.
     identity: Credential,
     kind: KindRef,
@@ -46,13 +46,13 @@ impl Aggregator {
     pub(crate) fn new(
         store: Store,
         kinds: Arc<Kinds>,
-        dialer: Arc<dyn Dialer>,
+        peers: Arc<Peers>,
         identity: Credential,
     ) -> Result<Aggregator, Status> {
         Ok(Aggregator {
             store,
             kinds,
-            dialer,
+            peers,
             identity,
             kind: row("apiregistration.k8s.io", "apiservices")?,
         })
@@ -165,6 +165,10 @@ impl Aggregator {
             .filter_map(|f| Remote::of(&f.object, &self.identity));
         all.map(|mut remote| {
             let before = table.remote(remote.group(), remote.version());
+            // The very same settings: connections are kept by them.
+            if let Some(same) = before.filter(|b| b.spec == remote.spec) {
+                remote.secured = same.secured.clone();
+            }
             if let Some(before) = before.filter(|b| b.spec["service"] == remote.spec["service"]) {
                 remote.said = before.said.clone();
             } else {
@@ -193,14 +197,14 @@ impl Aggregator {
             Some(verdict) => verdict,
             None => {
                 let url = check::url(&self.store, remote);
-                match fetch::probe(&*self.dialer, remote, &url).await {
+                match fetch::probe(&self.peers, remote, &url).await {
                     Ok(()) => Verdict::passed(),
                     Err(why) => Verdict::failed(why),
                 }
             }
         };
         if verdict.status == "True" {
-            let said = fetch::said(&*self.dialer, remote, &remote.said).await;
+            let said = fetch::said(&self.peers, remote, &remote.said).await;
             return (verdict, said);
         }
         let mut said = remote.said.clone();

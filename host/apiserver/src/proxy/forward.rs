@@ -1,12 +1,12 @@
 //! One request passed on to another server, and its answer passed back
 //! (upstream's `UpgradeAwareHandler` and Go's `ReverseProxy`). Bodies stream
-//! both ways; an upgraded connection passes bytes with half-close. Each request
-//! has a connection of its own.
+//! both ways; an upgraded connection passes bytes with half-close, on
+//! a connection of its own.
 
 use super::rewrite::Links;
 use super::{html, splice};
 use crate::audit::Trail;
-use crate::dialer::{Destination, Dialer, Stream};
+use crate::peers::{Peer, Peers};
 use crate::respond;
 use api::status::Status;
 use bytes::Bytes;
@@ -17,16 +17,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use reconcile::{Body, TransportError};
-use rustls_pki_types::ServerName;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// For connecting, TLS included (Go's dialer, as upstream sets it up).
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Compressed bytes that are inflated at once: a thousandfold of them is bearable.
 const INFLATED_AT_ONCE: usize = 1024;
 
@@ -73,31 +68,6 @@ pub(crate) struct Towards {
     pub(crate) links: Links,
     /// Put in place of what has the same name.
     pub(crate) headers: HeaderMap,
-}
-
-/// TLS to a server, by its name.
-pub(crate) type Secured = (Arc<rustls::ClientConfig>, ServerName<'static>);
-
-/// A connection through the dialer; the error in Go's words.
-pub(crate) async fn open(
-    dialer: &dyn Dialer,
-    to: &Destination,
-    tls: Option<Secured>,
-) -> Result<Box<dyn Stream>, String> {
-    let opened = async {
-        let stream = dialer.connect(to).await;
-        let stream = stream.map_err(|e| crate::dialer::undialed(to, &e))?;
-        let Some((config, name)) = tls else {
-            return Ok(stream);
-        };
-        let connector = tokio_rustls::TlsConnector::from(config);
-        let secured = connector.connect(name, stream).await;
-        Ok(Box::new(secured.map_err(|e| format!("tls: {e}"))?) as Box<dyn Stream>)
-    };
-    match tokio::time::timeout(CONNECT_TIMEOUT, opened).await {
-        Ok(opened) => opened,
-        Err(_) => Err(format!("dial tcp {to}: i/o timeout")),
-    }
 }
 
 /// Whether a client wants another protocol on this connection.
@@ -186,11 +156,12 @@ pub(crate) enum Failed {
     NotUpgraded(StatusCode),
 }
 
-/// Passes a request on over `stream` and its answer back.
+/// Passes a request on to `peer` and its answer back.
 pub(crate) async fn pass(
     passing: Passing,
     towards: Towards,
-    stream: Box<dyn Stream>,
+    peers: &Arc<Peers>,
+    peer: &Peer,
 ) -> Result<Response<Body>, Failed> {
     let upgrade = wants_upgrade(&passing.headers) && passing.upgrade.is_some();
     let mut request = Request::new(());
@@ -198,31 +169,27 @@ pub(crate) async fn pass(
     let unreached = |e: &dyn std::fmt::Display| Failed::Unreached(e.to_string());
     *request.uri_mut() = towards.target.parse().map_err(|e| unreached(&e))?;
     *request.method_mut() = passing.method.clone();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| unreached(&e))?;
-    // Ends with the body, or with the upgrade.
-    tokio::spawn(async move {
-        if let Err(e) = connection.with_upgrades().await {
-            log::debug!("a proxied connection ended: {e}");
-        }
-    });
     let request = request.map(|()| passing.body);
-    let answer = sender.send_request(request).await;
-    let mut answer = answer.map_err(|e| unreached(&e))?;
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(client) = passing.upgrade else {
+    if !upgrade {
+        let answer = peers.send(peer, request).await;
+        let answer = answer.map_err(Failed::Unreached)?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failed::NotUpgraded(answer.status()));
-        };
+        }
+        let head = passing.method == Method::HEAD;
+        return Ok(answered(answer, towards.links, head));
+    }
+    let answer = peers.alone(peer, request).await;
+    let mut answer = answer.map_err(Failed::Unreached)?;
+    if let (StatusCode::SWITCHING_PROTOCOLS, Some(client)) = (answer.status(), passing.upgrade) {
         let server = hyper::upgrade::on(&mut answer);
         splice(client, server, passing.trail);
         return Ok(answer.map(|_| respond::body(Bytes::new())));
     }
-    if upgrade && answer.status().as_u16() < 400 {
+    if answer.status().as_u16() < 400 {
         return Err(Failed::NotUpgraded(answer.status()));
     }
-    let head = passing.method == Method::HEAD;
-    Ok(answered(answer.map(coming), towards.links, head))
+    Ok(answered(answer.map(coming), towards.links, false))
 }
 
 /// A body as it comes.

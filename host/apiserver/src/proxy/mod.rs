@@ -11,28 +11,24 @@ mod html;
 pub(crate) mod rewrite;
 
 use crate::audit::Trail;
-use crate::dialer::{Dialer, Stream};
+use crate::peers::{Peer, Peers};
 use crate::query::percent_encode;
-use crate::rest::pod::{Endpoint, container, node_endpoint};
+use crate::rest::pod::{container, node_endpoint};
 use crate::rest::{Answer, Call};
 use api::kinds::Subresource;
 use api::meta;
 use api::status::Status;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use reconcile::TransportError;
-use rustls_pki_types::ServerName;
+use reconcile::Body;
 use serde_json::Value;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the head of the answer; its body may take for ever.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -42,8 +38,8 @@ pub(crate) struct Streams {
     pub(crate) tls: Arc<rustls::ClientConfig>,
     /// TLS to pods and Services, whose certificates nobody knows.
     pub(crate) unverified: Arc<rustls::ClientConfig>,
-    /// The way to pods, Services and extension servers.
-    pub(crate) dialer: Arc<dyn Dialer>,
+    /// The connections to them, to nodes and to extension servers.
+    pub(crate) peers: Arc<Peers>,
 }
 
 /// Upstream's names of the query's parts, API to node.
@@ -87,19 +83,14 @@ pub(crate) async fn logs(call: &Call, pod: &Value) -> Answer {
         query.join("&")
     );
     let request = request(Method::GET, &path)?;
-    let response = send(call, pod, request).await?;
+    let (peer, request) = to_node(call, pod, request)?;
+    let response = in_time(&peer, call.streams.peers.send(&peer, request)).await?;
     let (parts, body) = response.into_parts();
     if parts.status != StatusCode::OK {
         let text = limited(body).await;
         return Err(node_refusal(parts.status, &text));
     }
-    let mut out = Response::new(
-        body.map_err(|e| TransportError {
-            operation: "read logs from the node",
-            message: e.to_string(),
-        })
-        .boxed_unsync(),
-    );
+    let mut out = Response::new(body);
     out.headers_mut().insert(
         header::CONTENT_TYPE,
         parts
@@ -124,7 +115,7 @@ fn node_refusal(code: StatusCode, text: &str) -> Status {
     }
 }
 
-async fn limited(body: hyper::body::Incoming) -> String {
+async fn limited(body: Body) -> String {
     const MOST: usize = 16 * 1024;
     match http_body_util::Limited::new(body, MOST).collect().await {
         Ok(bytes) => String::from_utf8_lossy(&bytes.to_bytes()).trim().to_owned(),
@@ -152,10 +143,11 @@ pub(crate) async fn stream(
             request.headers_mut().append(name.clone(), value.clone());
         }
     }
-    let mut response = send(call, pod, request).await?;
+    let (peer, request) = to_node(call, pod, request)?;
+    let mut response = in_time(&peer, call.streams.peers.alone(&peer, request)).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let code = response.status();
-        let text = limited(response.into_body()).await;
+        let text = limited(forward::coming(response.into_body())).await;
         return Err(node_refusal(code, &text));
     }
     let node_side = hyper::upgrade::on(&mut response);
@@ -248,65 +240,42 @@ fn kinds_ended(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")
 }
 
-fn request(method: Method, path: &str) -> Result<Request<Empty<Bytes>>, Status> {
+fn request(method: Method, path: &str) -> Result<Request<Body>, Status> {
     Request::builder()
         .method(method)
         .uri(path)
-        .body(Empty::new())
+        .body(crate::respond::body(Bytes::new()))
         .map_err(|e| Status::bad_request(e.to_string()))
 }
 
-/// Sends `request` to the pod's node over a connection of its own.
-async fn send(
+/// The pod's node, and `request` as it goes there.
+fn to_node(
     call: &Call,
     pod: &Value,
-    mut request: Request<Empty<Bytes>>,
-) -> Result<Response<hyper::body::Incoming>, Status> {
+    mut request: Request<Body>,
+) -> Result<(Peer, Request<Body>), Status> {
     let endpoint = node_endpoint(&call.store, &call.kind, pod)?;
     let target = endpoint.to_string();
-    let failed = |e: &dyn std::fmt::Display| {
-        Status::internal(format!("error dialing backend: {target}: {e}"))
-    };
-    let opened = open_node(&call.streams, &endpoint).await;
-    let stream = opened.map_err(|e| failed(&e))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| failed(&e))?;
-    // Ends with the body, or with the upgrade.
-    tokio::spawn(async move {
-        if let Err(e) = connection.with_upgrades().await {
-            log::debug!("connection to a node ended: {e}");
-        }
-    });
     if let Ok(host) = HeaderValue::from_str(&target) {
         request.headers_mut().insert(header::HOST, host);
     }
-    let response = tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request))
-        .await
-        .map_err(|e| failed(&e))?
-        .map_err(|e| failed(&e))?;
-    Ok(response)
+    match Peer::node(endpoint, call.streams.tls.clone()) {
+        Ok(peer) => Ok((peer, request)),
+        Err(e) => Err(undialed(&target, &e)),
+    }
 }
 
-/// A connection to a node's endpoint. Its certificate has to carry its name:
-/// addresses come and go.
-pub(crate) async fn open_node(
-    streams: &Streams,
-    endpoint: &Endpoint,
-) -> Result<Box<dyn Stream>, String> {
-    let Endpoint { node, host, port } = endpoint;
-    let name = ServerName::try_from(node.clone()).map_err(|e| e.to_string())?;
-    let dialed = async {
-        let failed = |e: io::Error| format!("dial tcp {endpoint}: {e}");
-        let tcp = TcpStream::connect((host.as_str(), *port)).await;
-        let tcp = tcp.map_err(failed)?;
-        let _ = tcp.set_nodelay(true);
-        let connector = tokio_rustls::TlsConnector::from(streams.tls.clone());
-        let tls = connector.connect(name, tcp).await;
-        Ok(Box::new(tls.map_err(|e| format!("tls: {e}"))?) as Box<dyn Stream>)
-    };
-    match tokio::time::timeout(CONNECT_TIMEOUT, dialed).await {
-        Ok(opened) => opened,
-        Err(_) => Err(format!("dial tcp {endpoint}: i/o timeout")),
-    }
+fn undialed(target: &str, why: &dyn std::fmt::Display) -> Status {
+    Status::internal(format!("error dialing backend: {target}: {why}"))
+}
+
+/// The head of a node's answer, unless that takes too long.
+async fn in_time<T>(
+    peer: &Peer,
+    asked: impl Future<Output = Result<T, String>>,
+) -> Result<T, Status> {
+    let target = peer.authority();
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
+    let answer = answer.map_err(|e| undialed(&target, &e))?;
+    answer.map_err(|e| undialed(&target, &e))
 }

@@ -181,6 +181,7 @@ pub(crate) fn container(pod: &Value, asked: &str) -> Result<String, Status> {
 }
 
 /// Where a node's endpoint for streams is, and as whom it identifies itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Endpoint {
     pub(crate) node: String,
     pub(crate) host: String,

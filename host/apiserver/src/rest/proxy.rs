@@ -5,10 +5,11 @@
 
 use super::pod::Endpoint;
 use super::{Answer, Call, connect};
-use crate::dialer::{Destination, Stream};
+use crate::dialer::Destination;
 use crate::endpoints::{self, Backend, Endpoints};
+use crate::peers::{Http, Peer};
 use crate::proxy::forward::{self, Failed, Passing, Towards};
-use crate::proxy::{self, rewrite::Links};
+use crate::proxy::rewrite::Links;
 use crate::query::percent_encode;
 use crate::registry;
 use crate::respond;
@@ -91,8 +92,8 @@ pub(crate) async fn answer(mut call: Call, of: Subresource) -> Answer {
         return Ok(to_root(&call));
     }
     let towards = towards(&call, &path, &location);
-    let stream = open(&call, &location).await;
-    let stream = stream.map_err(|why| Failed::Unreached(why).status(upgrade))?;
+    let peer = peer(&call, &location);
+    let peer = peer.map_err(|why| Failed::Unreached(why).status(upgrade))?;
     let body = match call.streamed.take() {
         Some(body) => forward::coming(body),
         None => respond::body(call.body),
@@ -105,7 +106,7 @@ pub(crate) async fn answer(mut call: Call, of: Subresource) -> Answer {
         remote: call.remote,
         trail: call.trail,
     };
-    let answer = forward::pass(passing, towards, stream).await;
+    let answer = forward::pass(passing, towards, &call.streams.peers, &peer).await;
     answer.map_err(|e| e.status(upgrade))
 }
 
@@ -196,7 +197,7 @@ impl Location {
     }
 }
 
-async fn open(call: &Call, location: &Location) -> Result<Box<dyn Stream>, String> {
+fn peer(call: &Call, location: &Location) -> Result<Peer, String> {
     let (tls, ip, port) = match location {
         Location::Address { tls, ip, port } => (*tls, ip, port),
         Location::Node { node, host, port } => {
@@ -205,7 +206,7 @@ async fn open(call: &Call, location: &Location) -> Result<Box<dyn Stream>, Strin
                 host: host.clone(),
                 port: *port,
             };
-            return proxy::open_node(&call.streams, &endpoint).await;
+            return Peer::node(endpoint, call.streams.tls.clone());
         }
     };
     let port = match port.as_str() {
@@ -222,7 +223,7 @@ async fn open(call: &Call, location: &Location) -> Result<Box<dyn Stream>, Strin
     let secured = tls.then(|| (call.streams.unverified.clone(), name));
     let host = ip.clone();
     let to = Destination::Host { host, port };
-    forward::open(&*call.streams.dialer, &to, secured).await
+    Ok(Peer::network(to, secured, Http::Any))
 }
 
 fn locate(call: &Call, of: Subresource) -> Result<Location, Status> {

@@ -90,7 +90,7 @@ impl Server {
             remote: asked.remote,
             trail: noted.trail.clone(),
         };
-        let passed = to.pass(&*self.streams.dialer, &user, target, id, passing);
+        let passed = to.pass(&self.streams.peers, &user, target, id, passing);
         if long {
             return passed.await;
         }

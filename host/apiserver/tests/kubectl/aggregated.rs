@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const GROUP: &str = "ext.example.com";
-const NOTES: &str = "/apis/ext.example.com/v1/namespaces/default/notes";
+pub(crate) const NOTES: &str = "/apis/ext.example.com/v1/namespaces/default/notes";
 const TYPE: &str = "com.example.ext.v1.Note";
 
 fn note(name: &str) -> Value {
@@ -110,7 +110,9 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
             response
         }
         (_, "/a/whoami") => {
-            let mut seen: Vec<String> = Vec::new();
+            // HTTP/2 has the host elsewhere.
+            let host = parts.uri.host().map(|host| format!("host={host}"));
+            let mut seen: Vec<String> = host.into_iter().collect();
             for (name, value) in &parts.headers {
                 seen.push(format!("{name}={}", value.to_str().unwrap()));
             }
@@ -120,15 +122,15 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
     }
 }
 
-struct Scene {
-    session: Session,
+pub(crate) struct Scene {
+    pub(crate) session: Session,
     network: Arc<Network>,
-    server: Server,
+    pub(crate) server: Server,
     bundle: String,
 }
 
 impl Scene {
-    fn start(kubectl: Option<&std::path::Path>) -> Scene {
+    pub(crate) fn start(kubectl: Option<&std::path::Path>) -> Scene {
         let network: Arc<Network> = Arc::default();
         let session = Session::dialing(kubectl, network.clone());
         let ca = std::fs::read(session.path("data/pki/front-proxy/ca.crt")).unwrap();
@@ -142,7 +144,7 @@ impl Scene {
     }
 
     /// All that makes the server available.
-    fn serve(&self) {
+    pub(crate) fn serve(&self) {
         self.network.lead("ext.default.svc:443", self.server.port);
         serve(&self.session, &json!({"caBundle": self.bundle}));
     }

@@ -125,6 +125,8 @@ fn a_webhook_converts_single_objects_and_mixed_lists() {
         message.contains("must have the same name: bad != worse"),
         "{message}"
     );
+    // One connection for what is asked here, one for what asks by itself.
+    assert!(webhook.accepted() <= 2, "{}", webhook.accepted());
     // Gone, it says so.
     drop(webhook);
     let (code, refused) = c.get(&format!("{}/a", things("v2")));

@@ -22,7 +22,7 @@ pub(crate) struct Server {
     url: String,
     ca: String,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
-    _server: others::Server,
+    server: others::Server,
 }
 
 async fn serve(
@@ -71,12 +71,16 @@ impl Server {
             url: url.clone(),
             ca,
             asked,
-            _server: server,
+            server,
         }
     }
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    pub(crate) fn accepted(&self) -> usize {
+        self.server.accepted()
     }
 
     /// What vouches for it, in PEM.

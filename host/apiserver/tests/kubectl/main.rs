@@ -19,6 +19,7 @@ mod hooks;
 mod lists;
 mod oidc;
 mod others;
+mod peers;
 mod policies;
 mod proxy;
 mod refusals;

@@ -6,12 +6,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use reconcile::Body;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -19,25 +21,54 @@ use tokio_rustls::TlsAcceptor;
 /// The network of a cluster that isn't there: what it is asked for stands for
 /// a port of this machine, or refuses.
 #[derive(Default)]
-pub(crate) struct Network(Mutex<HashMap<String, u16>>);
+pub(crate) struct Network(Mutex<HashMap<String, Led>>);
+
+/// Where an address leads, and what has gone there.
+struct Led {
+    port: u16,
+    streams: Vec<std::net::TcpStream>,
+}
 
 impl Network {
     /// Leads `to` (as `Destination` is written) to `port`.
     pub(crate) fn lead(&self, to: &str, port: u16) {
-        self.0.lock().unwrap().insert(to.to_owned(), port);
+        let streams = Vec::new();
+        let mut led = self.0.lock().unwrap();
+        led.insert(to.to_owned(), Led { port, streams });
     }
 
+    /// What is open there ends, too.
     pub(crate) fn cut(&self, to: &str) {
-        self.0.lock().unwrap().remove(to);
+        if let Some(led) = self.0.lock().unwrap().remove(to) {
+            for stream in led.streams {
+                // One that has ended is what is wanted.
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+            }
+        }
+    }
+
+    fn connected(&self, to: &str, stream: TcpStream) -> io::Result<TcpStream> {
+        let stream = stream.into_std()?;
+        match self.0.lock().unwrap().get_mut(to) {
+            Some(led) => led.streams.push(stream.try_clone()?),
+            None => return Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+        }
+        TcpStream::from_std(stream)
     }
 }
 
 impl Dialer for Network {
     fn connect<'a>(&'a self, to: &'a Destination) -> Connecting<'a> {
-        let port = self.0.lock().unwrap().get(&to.to_string()).copied();
+        let port = self
+            .0
+            .lock()
+            .unwrap()
+            .get(&to.to_string())
+            .map(|led| led.port);
         Box::pin(async move {
             let port = port.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
             let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+            let stream = self.connected(&to.to_string(), stream)?;
             Ok(Box::new(stream) as Box<dyn Stream>)
         })
     }
@@ -53,6 +84,7 @@ pub(crate) fn full(text: impl Into<Bytes>) -> Body {
 /// A server, until it is dropped.
 pub(crate) struct Server {
     pub(crate) port: u16,
+    accepted: Arc<AtomicUsize>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -70,8 +102,11 @@ impl Server {
             .unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
+        let accepted: Arc<AtomicUsize> = Arc::default();
+        let count = accepted.clone();
         runtime.spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
                 let (tls, answer) = (tls.clone(), answer.clone());
                 tokio::spawn(async move {
                     let Some(acceptor) = tls else {
@@ -86,8 +121,14 @@ impl Server {
         });
         Server {
             port,
+            accepted,
             _runtime: runtime,
         }
+    }
+
+    /// How many connections it has been opened.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
     }
 }
 
@@ -101,13 +142,13 @@ where
         let answer = answer.clone();
         async move { Ok::<_, Infallible>(answer(request).await) }
     });
-    let serving = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let _ = serving.await;
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let _ = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await;
 }
 
-/// A server's TLS: its certificate, whose PEM comes along, is good for `names`;
+/// A server's TLS, HTTP/2 preferred: its certificate, whose PEM comes along, is good for `names`;
 /// clients may have one of `ca`'s.
 pub(crate) fn tls(names: &[&str], ca: Option<&[u8]>) -> (TlsAcceptor, String) {
     use rustls_pki_types::pem::PemObject;
@@ -134,8 +175,9 @@ pub(crate) fn tls(names: &[&str], ca: Option<&[u8]>) -> (TlsAcceptor, String) {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let config = builder
+    let mut config = builder
         .with_single_cert(vec![own.cert.der().clone()], key)
         .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     (TlsAcceptor::from(Arc::new(config)), own.cert.pem())
 }

@@ -69,7 +69,7 @@ async fn answer(mut request: Request<Incoming>) -> Response<Body> {
                 .map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()))
                 .collect();
             let seen = json!({
-                "method": parts.method.as_str(), "uri": parts.uri.to_string(),
+                "method": parts.method.as_str(), "uri": parts.uri.path_and_query().unwrap().as_str(),
                 "headers": headers, "size": body.len(),
             });
             Response::builder()
@@ -108,14 +108,14 @@ impl Scene {
     }
 }
 
-fn place(s: &Session, pod: &str, ip: &str) {
+pub(crate) fn place(s: &Session, pod: &str, ip: &str) {
     let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}});
     let (kind, patch) = (["--subresource=status", "--type=merge"], status.to_string());
     s.run(&["patch", "pod", pod, kind[0], kind[1], "-p", &patch])
         .says("patched");
 }
 
-const PODS: &str = "/api/v1/namespaces/default/pods";
+pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
 
 #[test]
 fn a_pod_is_reached_by_its_name_and_port() {
