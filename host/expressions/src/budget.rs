@@ -79,7 +79,7 @@ fn refuse(why: Spent) -> ExecutionError {
     ExecutionError::function_error("budget", why)
 }
 
-fn take(steps: u64) -> Result<(), ExecutionError> {
+pub(crate) fn take(steps: u64) -> Result<(), ExecutionError> {
     if let Some(spent) = SPENT.get() {
         return Err(refuse(spent));
     }

@@ -11,8 +11,9 @@
 //!
 //! Of upstream's libraries there are: lists, regex, URLs, quantity, IP and
 //! CIDR, format, semver, sets, math, strings, base64, two-variable
-//! comprehensions apart. Absent: the authorizer.
+//! comprehensions apart; and the [`authorizer`], where its variable is given.
 
+pub mod authorizer;
 mod budget;
 mod building;
 mod program;
@@ -28,7 +29,7 @@ pub use value::{
 };
 
 use kube_cel::KubeCelExt;
-use kube_cel::cel::Context;
+use kube_cel::cel::{Context, ExecutionError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
@@ -40,6 +41,7 @@ const STACK: usize = 64 << 20;
 static FUNCTIONS: LazyLock<Context<'static>> = LazyLock::new(|| {
     let mut context = Context::default().with_all();
     budget::register(&mut context);
+    authorizer::register(&mut context);
     context
 });
 
@@ -79,6 +81,11 @@ impl Program {
         match (outcome, spent) {
             (_, Some(spent)) => Err(EvalError::Spent(spent)),
             (Ok(value), None) => Ok(value),
+            (Err(ExecutionError::FunctionError { function, message }), None)
+                if authorizer::FUNCTIONS.contains(&function.as_str()) =>
+            {
+                Err(EvalError::Failed(message))
+            }
             (Err(e), None) => {
                 let why: String = e.to_string().chars().take(1024).collect();
                 Err(EvalError::Failed(lowered(&why)))

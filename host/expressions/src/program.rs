@@ -1,5 +1,6 @@
 //! From text to a program that counts what it does.
 
+use crate::authorizer::{AUTHORIZER, REQUEST_RESOURCE};
 use crate::budget::{CHECK, TICK};
 use crate::building;
 use crate::isolated;
@@ -106,11 +107,14 @@ impl Program {
         let parsed = isolated(|| {
             let parsed = Parser::default().enable_optional_syntax(true).parse(text);
             parsed.map_err(|e| e.to_string()).and_then(|expression| {
-                let expression = match builds {
+                let mut expression = match builds {
                     true => building::lowered(expression)?,
                     false => expression,
                 };
                 let mut walk = Walk::default();
+                if variables.contains(&REQUEST_RESOURCE) {
+                    qualify(&mut expression);
+                }
                 walk.node(&expression, 0)?;
                 Ok((counted(expression.clone()), expression, walk))
             })
@@ -253,6 +257,48 @@ impl Walk {
                 Ok(())
             }
         }
+    }
+}
+
+/// Puts the variable with a dot in its name where its parts stand.
+fn qualify(of: &mut IdedExpr) {
+    if let Expr::Select(select) = &of.expr
+        && matches!(&select.operand.expr, Expr::Ident(name) if name == AUTHORIZER)
+        && REQUEST_RESOURCE.ends_with(&format!(".{}", select.field))
+    {
+        of.expr = Expr::Ident(REQUEST_RESOURCE.to_owned());
+        return;
+    }
+    for part in parts(&mut of.expr) {
+        qualify(part);
+    }
+}
+
+/// What an expression consists of.
+fn parts(of: &mut Expr) -> Vec<&mut IdedExpr> {
+    match of {
+        Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) | Expr::Struct(_) => Vec::new(),
+        Expr::Select(select) => vec![&mut select.operand],
+        Expr::List(list) => list.elements.iter_mut().collect(),
+        Expr::Map(map) => {
+            let entries = map.entries.iter_mut();
+            let parts = entries.flat_map(|entry| match &mut entry.expr {
+                EntryExpr::MapEntry(e) => vec![&mut e.key, &mut e.value],
+                EntryExpr::StructField(field) => vec![&mut field.value],
+            });
+            parts.collect()
+        }
+        Expr::Call(call) => {
+            let target = call.target.iter_mut().map(|target| &mut **target);
+            target.chain(&mut call.args).collect()
+        }
+        Expr::Comprehension(c) => vec![
+            &mut c.iter_range,
+            &mut c.accu_init,
+            &mut c.loop_cond,
+            &mut c.loop_step,
+            &mut c.result,
+        ],
     }
 }
 

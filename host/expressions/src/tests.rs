@@ -211,3 +211,142 @@ fn hostile_texts_neither_panic_nor_hang() {
 fn text_value() -> Value {
     text("t")
 }
+
+/// Lets who asks about `pods` or `/healthz`, and says what it was asked.
+struct Known;
+
+impl authorizer::Authority for Known {
+    fn decide(&self, question: &authorizer::Question) -> authorizer::Verdict {
+        let q = question;
+        let account = q
+            .account
+            .as_ref()
+            .map(|(space, name)| format!("{space}/{name} "));
+        let path = q.path.as_deref().unwrap_or_default();
+        let words = [
+            &q.verb,
+            path,
+            &q.group,
+            &q.resource,
+            &q.subresource,
+            &q.namespace,
+            &q.name,
+            &q.field_selector,
+            &q.label_selector,
+        ];
+        authorizer::Verdict {
+            allowed: q.resource == "pods" || path == "/healthz",
+            reason: account.unwrap_or_default() + &words.map(String::from).join(","),
+            error: (q.resource == "broken").then(|| "no answer".to_owned()),
+        }
+    }
+}
+
+fn ask(text: &str) -> Result<Value, EvalError> {
+    use authorizer::{AUTHORIZER, REQUEST_RESOURCE};
+    let names = [AUTHORIZER, REQUEST_RESOURCE];
+    let program = Program::compile(text, &names).unwrap();
+    let known = || std::sync::Arc::new(Known);
+    let own = authorizer::Question {
+        group: "apps".to_owned(),
+        resource: "deployments".to_owned(),
+        namespace: "n".to_owned(),
+        ..authorizer::Question::default()
+    };
+    let variables = [
+        (AUTHORIZER, authorizer::authorizer(known())),
+        (REQUEST_RESOURCE, authorizer::request_resource(known(), own)),
+    ];
+    isolated(|| program.evaluate(&variables, &mut budget())).unwrap()
+}
+
+#[test]
+fn expressions_ask_the_authorizer() {
+    for (asked, reason) in [
+        (
+            "authorizer.path('/healthz').check('get')",
+            "get,/healthz,,,,,,,",
+        ),
+        (
+            "authorizer.group('').resource('pods').check('list')",
+            "list,,,pods,,,,,",
+        ),
+        (
+            "authorizer.group('apps').resource('x').subresource('scale').namespace('n').name('a').check('get')",
+            "get,,apps,x,scale,n,a,,",
+        ),
+        (
+            "authorizer.group('').resource('pods').fieldSelector('a=b').labelSelector('c').check('list')",
+            "list,,,pods,,,,a=b,c",
+        ),
+        (
+            "authorizer.serviceAccount('n', 's').group('').resource('pods').check('get')",
+            "n/s get,,,pods,,,,,",
+        ),
+        (
+            "authorizer.requestResource.check('create')",
+            "create,,apps,deployments,,n,,,",
+        ),
+        (
+            "authorizer.requestResource.name('x').check('get')",
+            "get,,apps,deployments,,n,x,,",
+        ),
+    ] {
+        assert_eq!(
+            ask(&format!("{asked}.reason()")),
+            Ok(text(reason)),
+            "{asked}"
+        );
+    }
+    for holds in [
+        "authorizer.path('/healthz').check('get').allowed()",
+        "!authorizer.requestResource.check('get').allowed()",
+        "authorizer.group('').resource('broken').check('get').errored()",
+        "authorizer.group('').resource('broken').check('get').error() == 'no answer'",
+        "!authorizer.path('/a').check('get').errored() && authorizer.path('/a').check('get').error() == ''",
+        "[authorizer].all(a, a.group('').resource('pods').check('get').allowed())",
+    ] {
+        assert_eq!(ask(holds), Ok(Value::Bool(true)), "{holds}");
+    }
+}
+
+#[test]
+fn what_the_authorizer_can_not_be_asked_fails() {
+    for (asked, why) in [
+        ("authorizer.path(' ')", "path must not be empty"),
+        (
+            "authorizer.group('').resource('')",
+            "resource must not be empty",
+        ),
+        (
+            "authorizer.serviceAccount('a.b', 's')",
+            "Invalid service account namespace",
+        ),
+        (
+            "authorizer.serviceAccount('a', 's_')",
+            "Invalid service account name",
+        ),
+        ("authorizer.check('get')", "no such overload"),
+        ("authorizer.group('').check('get')", "no such overload"),
+        ("authorizer.path('/').resource('x')", "no such overload"),
+        ("authorizer.path('/').allowed()", "no such overload"),
+        ("authorizer.path(1)", "no such overload"),
+        ("authorizer.path('/', '/')", "no such overload"),
+        ("'text'.path('/')", "no such overload"),
+    ] {
+        assert_eq!(
+            ask(asked),
+            Err(EvalError::Failed(why.to_owned())),
+            "{asked}"
+        );
+    }
+    let check = "authorizer.path('/healthz').check('get').allowed()";
+    assert!(ask(&[check; 2].join(" && ")).is_ok());
+    let spent = ask(&[check; 3].join(" && "));
+    assert_eq!(spent, Err(EvalError::Spent(Spent::Call)));
+    let refused = Program::compile(check, &["self"]).unwrap_err().to_string();
+    assert!(
+        refused.contains("undeclared reference to 'authorizer'"),
+        "{refused}"
+    );
+}

@@ -48,6 +48,8 @@ const BOOLEAN: &[&str] = &[
     "hasValue",
     "isGreaterThan",
     "isLessThan",
+    "allowed",
+    "errored",
 ];
 
 impl Program {
@@ -142,6 +144,7 @@ fn infer_call(call: &CallExpr, scope: &Scope) -> Result<Type, String> {
         {
             Type::String
         }
+        "reason" | "error" if target.is_some() => Type::String,
         _ => Type::Dyn,
     })
 }

@@ -2,6 +2,7 @@
 //! (`plugin/cel`, `webhook/matchconditions`).
 
 use api::meta;
+use expressions::authorizer::{AUTHORIZER, REQUEST_RESOURCE};
 use expressions::{Budget, EvalError, Program, Spent, Value as Cel};
 use serde_json::Value;
 use std::sync::OnceLock;
@@ -114,7 +115,14 @@ impl Expression {
 pub(super) struct Conditions(Vec<Expression>);
 
 /// What conditions of webhooks see.
-pub(super) const REQUEST: &[&str] = &["object", "oldObject", "request", "namespaceObject"];
+pub(super) const REQUEST: &[&str] = &[
+    "object",
+    "oldObject",
+    "request",
+    "namespaceObject",
+    AUTHORIZER,
+    REQUEST_RESOURCE,
+];
 
 impl Conditions {
     pub(super) fn parse(of: &Value, names: &'static [&'static str]) -> Conditions {

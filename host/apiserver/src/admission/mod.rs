@@ -121,7 +121,7 @@ impl Admission {
         if !registered.mutates() {
             return Ok(());
         }
-        let scene = Scene::new(a, &self.kinds.table(), &self.namespaces);
+        let scene = self.scene(a);
         if scene.is_exempt() {
             return Ok(());
         }
@@ -145,6 +145,10 @@ impl Admission {
             }
         }
         Ok(())
+    }
+
+    fn scene<'a>(&'a self, a: &'a Attributes<'a>) -> Scene<'a> {
+        Scene::new(a, &self.kinds.table(), &self.namespaces, &self.authorizer)
     }
 
     /// Whether anybody looks at deletions by `user`, so that each is one of its
@@ -193,7 +197,7 @@ impl Admission {
         self.judge(a, object, before, warnings)?;
         let registered = self.registry.now()?;
         if registered.validates() {
-            let scene = Scene::new(a, &self.kinds.table(), &self.namespaces);
+            let scene = self.scene(a);
             if !scene.is_exempt() {
                 let policies = &registered.validating_policies;
                 self.policies

@@ -5,16 +5,58 @@ use super::attributes::Attributes;
 use super::conditions::{Bound, bind};
 use super::matching::{Criteria, Subject};
 use super::objects::Collection;
+use crate::authz::{self, Authorizer, Decision};
 use crate::kinds::Table;
 use crate::registry;
+use crate::user::{AUTHENTICATED, User};
 use api::kinds::KindRef;
 use api::status::{Qualified, Status};
+use expressions::authorizer::{self, AUTHORIZER, Authority, Question, REQUEST_RESOURCE, Verdict};
 use serde_json::Value;
+use std::sync::Arc;
+
+/// Who sent the request, and who knows what they may.
+struct Requester {
+    user: User,
+    authorizer: Arc<Authorizer>,
+}
+
+impl Authority for Requester {
+    /// No authorizer here looks at selectors, and none fails: what it couldn't
+    /// read is in the reason.
+    fn decide(&self, question: &Question) -> Verdict {
+        let account = question.account.as_ref().map(|(namespace, name)| {
+            let mut user = User::account(namespace, name, "");
+            user.groups.retain(|group| group != AUTHENTICATED);
+            user
+        });
+        let attributes = authz::Attributes {
+            verb: &question.verb,
+            group: &question.group,
+            resource: &question.resource,
+            subresource: &question.subresource,
+            namespace: &question.namespace,
+            name: &question.name,
+            path: question.path.as_deref(),
+        };
+        let user = account.as_ref().unwrap_or(&self.user);
+        let (allowed, reason) = match self.authorizer.decide(user, &attributes) {
+            Decision::Allowed(why) => (true, why),
+            Decision::NoOpinion(why) => (false, why),
+        };
+        Verdict {
+            allowed,
+            reason,
+            error: None,
+        }
+    }
+}
 
 pub(super) struct Scene<'a> {
     pub(super) a: &'a Attributes<'a>,
     others: Vec<KindRef>,
     namespaces: &'a Collection,
+    authority: Arc<dyn Authority>,
 }
 
 impl<'a> Scene<'a> {
@@ -22,6 +64,7 @@ impl<'a> Scene<'a> {
         a: &'a Attributes<'a>,
         table: &Table,
         namespaces: &'a Collection,
+        authorizer: &Arc<Authorizer>,
     ) -> Scene<'a> {
         let kind = a.kind;
         let is_other = |k: &&KindRef| {
@@ -36,6 +79,10 @@ impl<'a> Scene<'a> {
             a,
             others,
             namespaces,
+            authority: Arc::new(Requester {
+                user: a.user.clone(),
+                authorizer: authorizer.clone(),
+            }),
         }
     }
 
@@ -104,7 +151,20 @@ impl<'a> Scene<'a> {
 
     /// The request as expressions see it that know it as one of `kind`.
     pub(super) fn bind(&self, (object, old): (&Value, &Value), kind: &KindRef) -> Bound {
-        bind(object, old, &self.a.request(kind))
+        let mut bound = bind(object, old, &self.a.request(kind));
+        let authority = || self.authority.clone();
+        let own = Question {
+            group: self.a.kind.group().to_owned(),
+            resource: self.a.kind.plural().to_owned(),
+            subresource: self.a.subresource.to_owned(),
+            namespace: self.a.namespace.to_owned(),
+            name: self.a.name.to_owned(),
+            ..Question::default()
+        };
+        bound.push((AUTHORIZER, authorizer::authorizer(authority())));
+        let own = authorizer::request_resource(authority(), own);
+        bound.push((REQUEST_RESOURCE, own));
+        bound
     }
 
     /// What configures admission is never judged by what it configures.

@@ -2,6 +2,7 @@
 //! variables, and to what (`plugin/cel/compile.go`).
 
 use crate::field::{Errors, Path};
+use expressions::authorizer::{AUTHORIZER, REQUEST_RESOURCE};
 use expressions::{Program, Type};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ impl Result {
 pub(super) struct Scope {
     /// Whether there are parameters.
     pub(super) params: bool,
+    /// Messages can't ask the authorizer.
+    pub(super) is_message: bool,
     /// Whether expressions build objects.
     pub(super) builds: bool,
     /// Composed variables, as far as they are declared yet.
@@ -57,6 +60,9 @@ impl Scope {
         errors: &mut Errors,
     ) -> Type {
         let mut names = REQUEST.to_vec();
+        if !self.is_message {
+            names.extend([AUTHORIZER, REQUEST_RESOURCE]);
+        }
         names.extend(self.params.then_some("params"));
         names.extend(self.variables.as_ref().map(|_| "variables"));
         let compile = match self.builds {
@@ -76,11 +82,7 @@ impl Scope {
                 found
             }
             Err(e) => {
-                let mut why = e.to_string();
-                if why.contains("reference to 'authorizer'") {
-                    why += "; expressions can't ask the authorizer here";
-                }
-                errors.invalid(path, text, why);
+                errors.invalid(path, text, e.to_string());
                 Type::Dyn
             }
         }

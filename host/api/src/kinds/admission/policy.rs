@@ -266,6 +266,10 @@ fn validate_validation(of: &Value, scope: &Scope, path: &Path, errors: &mut Erro
         errors.invalid(&path.child("messageExpression"), expression, why);
     } else if !expression.is_empty() {
         let at = path.child("messageExpression");
+        let scope = Scope {
+            is_message: true,
+            ..scope.clone()
+        };
         scope.check(expression.trim(), Result::Text, &at, errors);
     }
     let message = meta::text(of, &["message"]);

@@ -4,6 +4,7 @@ use crate::admission::Operation;
 use crate::admission::conditions::{Conditions, Expression, REQUEST};
 use crate::admission::matching::{Criteria, texts};
 use api::meta;
+use expressions::authorizer::{AUTHORIZER, REQUEST_RESOURCE};
 use serde_json::Value;
 
 /// What conditions of a policy with parameters see.
@@ -13,6 +14,8 @@ const REQUEST_AND_PARAMS: &[&str] = &[
     "request",
     "namespaceObject",
     "params",
+    AUTHORIZER,
+    REQUEST_RESOURCE,
 ];
 /// What all other expressions of a policy see.
 const ALL: &[&str] = &[
@@ -21,8 +24,28 @@ const ALL: &[&str] = &[
     "request",
     "namespaceObject",
     "variables",
+    AUTHORIZER,
+    REQUEST_RESOURCE,
 ];
 const ALL_AND_PARAMS: &[&str] = &[
+    "object",
+    "oldObject",
+    "request",
+    "namespaceObject",
+    "variables",
+    "params",
+    AUTHORIZER,
+    REQUEST_RESOURCE,
+];
+/// What messages see: they can't ask the authorizer.
+const MESSAGE: &[&str] = &[
+    "object",
+    "oldObject",
+    "request",
+    "namespaceObject",
+    "variables",
+];
+const MESSAGE_AND_PARAMS: &[&str] = &[
     "object",
     "oldObject",
     "request",
@@ -102,9 +125,9 @@ impl Policy {
     pub(in crate::admission) fn parse(object: &Value) -> Policy {
         let spec = &object["spec"];
         let params = spec.get("paramKind").map(ParamKind::parse);
-        let (names, conditions) = match params {
-            Some(_) => (ALL_AND_PARAMS, REQUEST_AND_PARAMS),
-            None => (ALL, REQUEST),
+        let (names, conditions, message) = match params {
+            Some(_) => (ALL_AND_PARAMS, REQUEST_AND_PARAMS, MESSAGE_AND_PARAMS),
+            None => (ALL, REQUEST, MESSAGE),
         };
         let new = |of: &Value, key: &str| Expression::new(meta::text(of, &[key]), names);
         let named = |list: &str, key: &str, expression: &str| -> Vec<(String, Expression)> {
@@ -126,8 +149,9 @@ impl Policy {
                 .map(|of| Validation {
                     expression: new(of, "expression"),
                     message: meta::text(of, &["message"]).trim().to_owned(),
-                    message_expression: (!meta::text(of, &["messageExpression"]).is_empty())
-                        .then(|| new(of, "messageExpression")),
+                    message_expression: Some(meta::text(of, &["messageExpression"]))
+                        .filter(|text| !text.is_empty())
+                        .map(|text| Expression::new(text, message)),
                     reason: meta::text(of, &["reason"]).to_owned(),
                 })
                 .collect(),
