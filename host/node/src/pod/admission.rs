@@ -5,6 +5,7 @@
 use super::observed::{Note, Rejection};
 use super::resources::{Amount, requests};
 use super::view::{View, image_of, machine_id};
+use super::volumes;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 /// The event's and status' reason for fields that are not supported.
@@ -80,7 +81,7 @@ pub(crate) fn unsupported(view: View<'_>) -> Option<String> {
     let spec = view.spec()?;
     pod_field(spec)
         .map(|field| format!("spec.{field}"))
-        .or_else(|| volumes(spec))
+        .or_else(|| volumes::unsupported(spec))
         .or_else(|| {
             let inits = spec.init_containers.as_deref().unwrap_or_default();
             container_fields("initContainers", inits)
@@ -125,12 +126,6 @@ fn pod_field(spec: &PodSpec) -> Option<&'static str> {
 
 fn some<T>(list: &Option<Vec<T>>) -> bool {
     list.as_ref().is_some_and(|list| !list.is_empty())
-}
-
-/// No volume is supported yet.
-fn volumes(spec: &PodSpec) -> Option<String> {
-    let first = spec.volumes.iter().flatten().next()?;
-    Some(format!("spec.volumes[0] ({})", first.name))
 }
 
 fn container_fields(list: &str, containers: &[Container]) -> Option<String> {
@@ -195,6 +190,7 @@ fn container_field(container: &Container) -> Option<&'static str> {
         .into_iter()
         .find(|(bad, _)| *bad)
         .map(|(_, field)| field)
+        .or_else(|| volumes::unsupported_mount(container))
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ pub(crate) fn describe(
         stop_signal: stop_signal(&image.stop_signal),
         termination_message_path: path.unwrap_or(TERMINATION_LOG).to_owned(),
         files,
-        mounts: Vec::new(),
+        mounts: super::volumes::mounts(view, container, &known)?,
         pre_stop: pre_stop(container),
     })
 }

@@ -111,6 +111,25 @@ pub(crate) fn expand(text: &str, variables: &BTreeMap<String, String>) -> String
     out
 }
 
+/// The first `$(NAME)` of `text` that is not known.
+pub(crate) fn unknown_variable(text: &str, variables: &BTreeMap<String, String>) -> Option<String> {
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('$') {
+        if let Some(escaped) = after.strip_prefix('$') {
+            rest = escaped;
+            continue;
+        }
+        rest = after;
+        if let Some((name, tail)) = after.strip_prefix('(').and_then(|r| r.split_once(')')) {
+            if !variables.contains_key(name) {
+                return Some(name.to_owned());
+            }
+            rest = tail;
+        }
+    }
+    None
+}
+
 #[derive(Default)]
 struct Variables {
     order: Vec<String>,
@@ -204,7 +223,7 @@ fn referred(
     ))
 }
 
-fn absent(source: &Source) -> ConfigError {
+pub(crate) fn absent(source: &Source) -> ConfigError {
     ConfigError(match source {
         Source::ConfigMap(name) => format!("configmap \"{name}\" not found"),
         Source::Secret(name) => format!("secret \"{name}\" not found"),
@@ -223,7 +242,7 @@ fn no_key(view: View<'_>, source: &Source, key: &str) -> ConfigError {
 }
 
 /// The downward API's fields.
-fn field_value(
+pub(crate) fn field_value(
     view: View<'_>,
     field: &ObjectFieldSelector,
     host: &HostFacts,
@@ -263,7 +282,8 @@ fn field_value(
     })
 }
 
-fn resource_value(
+/// A request or limit of a container, in units of the divisor.
+pub(crate) fn resource_value(
     view: View<'_>,
     container: &Container,
     field: &ResourceFieldSelector,

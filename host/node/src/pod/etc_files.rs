@@ -22,9 +22,15 @@ pub(crate) fn guest_pod(view: View<'_>, nameservers: &[String]) -> GuestPod {
         share_process_namespace: spec
             .and_then(|s| s.share_process_namespace)
             .unwrap_or(false),
-        volumes: Vec::new(),
-        fs_group: None,
+        volumes: super::volumes::declare(view),
+        fs_group: fs_group(view),
     }
+}
+
+/// A number that is no group is refused when a container is described.
+fn fs_group(view: View<'_>) -> Option<u32> {
+    let security = view.spec()?.security_context.as_ref()?;
+    u32::try_from(security.fs_group?).ok()
 }
 
 /// `spec.hostname`, or the pod's name cut to what Linux allows.

@@ -25,6 +25,7 @@ pub(crate) mod resources;
 pub(crate) mod status;
 mod transitions;
 pub(crate) mod view;
+pub(crate) mod volumes;
 
 #[cfg(test)]
 mod property;

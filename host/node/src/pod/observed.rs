@@ -5,9 +5,10 @@
 //!
 //! ```text
 //!   machine:   Absent -> Launching -> Booting <-> Up -> SettingUp -> Ready
-//!                ^          |            \_____________|______________|
-//!                |          v                          v
-//!              (forgotten) Ended <----------- PoweringOff, Killing
+//!                ^          |            \          |  SetUp <-> Filling |
+//!                |          |             \_________|____________________|
+//!                |          v                       v
+//!              (forgotten) Ended <---------- PoweringOff, Killing
 //!   container: Waiting -> Starting -> Running -> Stopping
 //!                 ^  \       |  ^        |          |
 //!              Blocked       |  |        v          v
@@ -37,6 +38,9 @@ pub(crate) struct Observed {
     pub(crate) machine_failure: Option<String>,
     /// Counts launches; a container remembers in which machine it ran.
     pub(crate) epoch: u32,
+    /// The volumes of files of this machine.
+    #[serde(default)]
+    pub(crate) filling: Filling,
     /// By the reference that stands in the pod.
     pub(crate) images: BTreeMap<String, Image>,
     pub(crate) containers: BTreeMap<String, Record>,
@@ -48,6 +52,21 @@ pub(crate) struct Observed {
     pub(crate) written: Option<PodStatus>,
     #[serde(skip)]
     pub(crate) api: ApiSide,
+}
+
+/// How far the volumes of files are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Filling {
+    /// Each was filled once, so that containers may start.
+    pub(crate) filled: bool,
+    /// Failures in a row, and when to try again.
+    pub(crate) failures: u32,
+    pub(crate) retry_at: Option<Timestamp>,
+    /// When to look whether their sources have changed; at once without it.
+    #[serde(skip)]
+    pub(crate) look_at: Option<Timestamp>,
+    #[serde(skip)]
+    pub(crate) busy: bool,
 }
 
 /// What is under way with the API.
@@ -78,6 +97,9 @@ pub(crate) enum Machine {
     /// The agent answers and knows nothing of the pod.
     Up,
     SettingUp,
+    /// The agent knows the pod; its volumes of files are empty.
+    SetUp,
+    Filling,
     Ready,
     PoweringOff {
         since: Timestamp,
@@ -220,6 +242,12 @@ pub(crate) enum Observation {
     SetUpFailed {
         message: String,
     },
+    /// The volumes of a machine hold what their sources say, but for those that
+    /// failed: why, of each.
+    VolumesTold {
+        epoch: u32,
+        failures: Vec<String>,
+    },
     /// The guest's news of one container.
     Container(GuestContainer),
     /// The attempt can't be described: try again later.
@@ -318,6 +346,7 @@ impl Observed {
             machine_ended_at: None,
             machine_failure: None,
             epoch: 0,
+            filling: Filling::default(),
             images: BTreeMap::new(),
             containers: BTreeMap::new(),
             host_ips: Vec::new(),

@@ -8,6 +8,7 @@ use super::backoff::later;
 use super::observed::{ApiSide, Image, ImageFailureKind, Machine, Observed, Record, State};
 use super::status::{Phase, phase, status};
 use super::view::{RestartPolicy, Role, View, image_of};
+use super::volumes;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 
@@ -26,6 +27,8 @@ pub(crate) enum Step {
     },
     LaunchMachine,
     SetUpGuest,
+    /// Volumes of files get their content, or what has changed of it.
+    FillVolumes,
     StartContainer {
         container: String,
         attempt: u32,
@@ -153,7 +156,12 @@ fn run(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
             plan.at(at, now, Step::LaunchMachine);
         }
         Machine::Up => plan.push(Step::SetUpGuest),
+        Machine::SetUp => {
+            let at = observed.filling.retry_at.unwrap_or(now);
+            plan.at(at, now, Step::FillVolumes);
+        }
         Machine::Ready => {
+            refresh(plan, view, observed, now);
             for container in startable(view, observed) {
                 let (role, container) = container;
                 let record = observed.record(&container.name);
@@ -174,8 +182,17 @@ fn run(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
         Machine::Launching
         | Machine::Booting
         | Machine::SettingUp
+        | Machine::Filling
         | Machine::Killing
         | Machine::Forgetting => {}
+    }
+}
+
+/// Looks from time to time whether volumes of files have other content now.
+fn refresh(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
+    if !observed.filling.busy && volumes::of_files(view).next().is_some() {
+        let at = observed.filling.look_at.unwrap_or(now);
+        plan.at(at, now, Step::FillVolumes);
     }
 }
 
@@ -232,7 +249,7 @@ fn wind_down(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestam
                 plan.push(kill("was not needed any more"));
             }
         }
-        Machine::Up | Machine::SettingUp | Machine::Ready => {
+        Machine::Up | Machine::SettingUp | Machine::SetUp | Machine::Filling | Machine::Ready => {
             stop_containers(plan, view, observed, now);
         }
         Machine::PoweringOff { since } => {

@@ -38,6 +38,8 @@ struct World {
     observed: Observed,
     machine: bool,
     set_up: bool,
+    /// Whether the volumes of the machine have their files.
+    filled: bool,
     session: bool,
     guest: BTreeMap<String, GuestContainer>,
     /// Steps that were begun and are not carried out yet.
@@ -65,7 +67,11 @@ impl World {
         } else {
             vec![]
         };
-        let spec = json!({"restartPolicy": policy, "containers": mains, "initContainers": inits});
+        let mut spec =
+            json!({"restartPolicy": policy, "containers": mains, "initContainers": inits});
+        if random.one_in(3) {
+            spec["volumes"] = json!([{"name": "v", "configMap": {"name": "m"}}]);
+        }
         let now = Timestamp::from_second(1_800_000_000).expect("in range");
         Self {
             random,
@@ -75,6 +81,7 @@ impl World {
             observed: Observed::new(now),
             machine: false,
             set_up: false,
+            filled: false,
             session: false,
             guest: BTreeMap::new(),
             pending: Vec::new(),
@@ -191,6 +198,7 @@ impl World {
             self.guest.clear();
             self.newest.clear();
             self.set_up = false;
+            self.filled = false;
             self.observe(Observation::MachineEnded {
                 cause: "test".to_owned(),
             });
@@ -255,6 +263,7 @@ impl World {
                 self.set_up = true;
                 self.observe(Observation::SetUpDone);
             }
+            Step::FillVolumes => self.fill(epoch),
             Step::StartContainer { container, attempt } => self.start(container, attempt),
             Step::StopContainer { container, .. } if self.session => {
                 let now = u64::try_from(self.now.as_nanosecond()).expect("positive");
@@ -285,6 +294,17 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    fn fill(&mut self, epoch: u32) {
+        let works = self.session && !self.random.one_in(3);
+        self.filled |= works && epoch == self.observed.epoch;
+        let failures = if works {
+            Vec::new()
+        } else {
+            vec!["no".to_owned()]
+        };
+        self.observe(Observation::VolumesTold { epoch, failures });
     }
 
     fn ensure(&mut self, image: String) {
@@ -333,6 +353,11 @@ impl World {
 
     fn start(&mut self, container: String, attempt: u32) {
         let seed = self.seed;
+        let volumes = super::volumes::of_files(View(&self.pod)).next().is_some();
+        assert!(
+            self.filled || !volumes || !self.machine,
+            "seed {seed}: starts without its files"
+        );
         if self.random.one_in(6) {
             let message = "no".to_owned();
             let reason = "CreateContainerConfigError";

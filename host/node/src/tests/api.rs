@@ -109,6 +109,13 @@ impl Api {
             Method::GET if query.contains("watch=") => self.watch(),
             Method::GET if path.ends_with("/pods") => self.list(),
             Method::GET => self.found(self.get(&path)),
+            Method::POST if path.ends_with("/token") => {
+                let asked: Value = serde_json::from_slice(request.body()).unwrap();
+                assert_eq!(asked["spec"]["boundObjectRef"]["name"], "web");
+                let status = json!({"token": format!("token of {path}"),
+                    "expirationTimestamp": "2126-01-01T00:00:00Z"});
+                reply(201, &json!({"status": status}))
+            }
             Method::POST => {
                 let object: Value = serde_json::from_slice(request.body()).unwrap();
                 let name = object["metadata"]["name"].as_str().unwrap();

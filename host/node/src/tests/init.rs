@@ -3,7 +3,7 @@
 
 use guest_protocol::{
     Action, Answer, Channel, Command, ContainerState, End, Event, HEADER_LEN, Header, Log, Open,
-    Opened, Phase, Refusal, RefusalKind,
+    Opened, Phase, Projection, Refusal, RefusalKind,
 };
 use machine_spec::MachineId;
 use machine_spec::control::{self, FromVmm, MESSAGE_MAX, ToVmm};
@@ -84,6 +84,14 @@ impl Init {
 
     pub(super) fn started(&self) -> Vec<(u32, String, u32)> {
         self.0.started.lock().unwrap().clone()
+    }
+
+    /// The files of the one machine's volumes, and how often they were sent.
+    pub(super) fn files(&self) -> (BTreeMap<String, String>, u32) {
+        let machines = self.0.machines.lock().unwrap();
+        let machine = machines.values().next().unwrap();
+        let state = machine.guest.0.state.lock().unwrap();
+        (state.files.clone(), state.projections)
     }
 
     pub(super) fn running(&self) -> usize {
@@ -281,6 +289,9 @@ struct GuestInner {
 struct GuestState {
     set_up: bool,
     containers: BTreeMap<String, ContainerState>,
+    /// What was sent to volumes, by `volume/path`.
+    files: BTreeMap<String, String>,
+    projections: u32,
 }
 
 type Frames = UnixStream;
@@ -309,6 +320,7 @@ impl Guest {
                 } => {
                     self.logs(stream, &container, attempt, from).await;
                 }
+                Open::Project(projection) => self.project(stream, &projection).await,
                 other => panic!("unexpected {other:?}"),
             }
         };
@@ -316,6 +328,27 @@ impl Guest {
             () = serving => {}
             () = self.0.gone.notified() => {}
         }
+    }
+
+    async fn project(&self, mut stream: Frames, projection: &Projection) {
+        let mut files = BTreeMap::new();
+        for file in &projection.files {
+            let mut content = Vec::new();
+            while (content.len() as u64) < file.length {
+                content.extend(read_data(&mut stream).await);
+            }
+            let path = format!("{}/{}", projection.volume, file.path);
+            files.insert(path, String::from_utf8(content).unwrap());
+        }
+        {
+            let mut state = self.0.state.lock().unwrap();
+            assert!(state.set_up);
+            let other = |path: &String| !path.starts_with(&format!("{}/", projection.volume));
+            state.files.retain(|path, _| other(path));
+            state.files.extend(files);
+            state.projections += 1;
+        }
+        write_json(&mut stream, &Opened::Ok).await;
     }
 
     async fn control(&self, stream: Frames) {
@@ -463,6 +496,17 @@ async fn read_json<T: serde::de::DeserializeOwned>(
     let mut payload = vec![0; header.length];
     stream.read_exact(&mut payload).await.ok()?;
     Some(serde_json::from_slice(&payload).unwrap())
+}
+
+/// One frame of content.
+async fn read_data(stream: &mut Frames) -> Vec<u8> {
+    let mut header = [0; HEADER_LEN];
+    stream.read_exact(&mut header).await.unwrap();
+    let header = Header::decode(header).unwrap();
+    assert_eq!(header.channel, Channel::Stdin);
+    let mut payload = vec![0; header.length];
+    stream.read_exact(&mut payload).await.unwrap();
+    payload
 }
 
 async fn write_json<T: serde::Serialize>(

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 const POD: &str = "/api/v1/namespaces/default/pods/web";
@@ -154,6 +155,19 @@ impl Stage {
         }
     }
 
+    /// Waits until the guest holds `files`, sent `times`.
+    async fn projected(&self, files: &BTreeMap<String, String>, times: u32) {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            let found = self.init.files();
+            if found == (files.clone(), times) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{found:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// What the kubelet's surface answers an administrator.
     async fn kubelet(&self, path: &str) -> (u16, String) {
         let surface = Surface {
@@ -196,6 +210,57 @@ fn one(policy: &str) -> Value {
 
 fn running(status: &Value) -> bool {
     status["phase"] == "Running" && status["containerStatuses"][0]["ready"] == true
+}
+
+/// A pod whose one container mounts a token, a ConfigMap and the pod's labels.
+fn with_files() -> Value {
+    let mut spec = one("Always");
+    spec["volumes"] = json!([{"name": "v", "projected": {"sources": [
+        {"serviceAccountToken": {"path": "token"}},
+        {"configMap": {"name": "settings"}},
+        {"downwardAPI": {"items": [
+            {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+    ]}}]);
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+    spec
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn volumes_are_filled_before_the_start_and_kept_up_to_date() {
+    let stage = Stage::new(Script::default());
+    let node = stage.node();
+    stage.apply(with_files());
+    let missing = "FailedMount: MountVolume.SetUp failed for volume \"v\" : \
+        configmap \"settings\" not found";
+    stage
+        .api
+        .wait("FailedMount", |api| {
+            api.events().iter().any(|e| e == missing).then_some(())
+        })
+        .await;
+    assert_eq!(stage.init.started(), []);
+    let map = json!({"metadata": {"name": "settings"}, "data": {"color": "blue"}});
+    let path = "/api/v1/namespaces/default/configmaps/settings";
+    stage.api.put(path, map);
+    stage.status("Running", running).await;
+    let token = "token of /api/v1/namespaces/default/serviceaccounts/default/token";
+    let file = |path: &str, content: &str| (path.to_owned(), content.to_owned());
+    let mut files = BTreeMap::from([
+        file("v/color", "blue"),
+        file("v/labels", ""),
+        file("v/token", token),
+    ]);
+    assert_eq!(stage.init.files(), (files.clone(), 1));
+    stage.set("labels", json!({"tier": "web"}));
+    files.extend([file("v/labels", "tier=\"web\"")]);
+    stage.projected(&files, 2).await;
+    // A new node knows nothing of what the guest holds.
+    node.stop(Shutdown::Restart).await;
+    let node = stage.node();
+    stage.projected(&files, 3).await;
+    stage.status("Running", running).await;
+    assert_eq!(stage.init.started().len(), 1);
+    node.stop(Shutdown::Restart).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

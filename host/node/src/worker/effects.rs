@@ -2,7 +2,7 @@
 
 use super::launch::{Failure, disk_of, launch};
 use super::running::report;
-use super::{Happened, Shared, Worker, api};
+use super::{Happened, Shared, Worker, api, volumes};
 use crate::guest::Command;
 use crate::pod::container::{ImageConfig, Place, describe};
 use crate::pod::environment::sources;
@@ -48,6 +48,7 @@ impl Worker {
                 let answer = self.command(action);
                 self.spawn(async move { set_up(answer).await });
             }
+            Step::FillVolumes => self.fill_volumes(),
             Step::StartContainer { container, attempt } => {
                 let commands = self
                     .running
@@ -76,6 +77,18 @@ impl Worker {
             }
             Step::Delete => self.spawn(async move { Some(api::delete(&shared, &pod).await) }),
         }
+    }
+
+    fn fill_volumes(&self) {
+        let (shared, pod) = (self.shared.clone(), self.pod.clone());
+        let control = self.running.as_ref().map(|r| r.control.clone());
+        let filled = self.filled.clone();
+        let epoch = self.observed.epoch;
+        self.spawn(async move {
+            // Without a machine, its end is news enough.
+            let failures = volumes::fill(&shared, &pod, &control?, &filled).await;
+            Some(Observation::VolumesTold { epoch, failures })
+        });
     }
 
     pub(super) fn kill_machine(&mut self) {

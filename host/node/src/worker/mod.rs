@@ -15,6 +15,7 @@ mod effects;
 mod launch;
 mod phases;
 mod running;
+mod volumes;
 
 pub(crate) use launch::{Adopted, Kernel};
 
@@ -108,6 +109,7 @@ pub(crate) struct Worker {
     shown: watch::Sender<Shown>,
     saved: Option<Observed>,
     phases: Phases,
+    filled: volumes::SharedFilled,
     leaving: bool,
 }
 
@@ -137,6 +139,7 @@ impl Worker {
             shown,
             saved: None,
             phases,
+            filled: volumes::SharedFilled::default(),
             leaving: false,
         };
         (worker, receiver)
@@ -216,7 +219,19 @@ impl Worker {
     fn update(&mut self, update: Update) {
         match update {
             Update::Pod(_) if self.leaving => {}
-            Update::Pod(pod) => self.pod = *pod,
+            Update::Pod(pod) => {
+                let shown = |pod: &Pod| {
+                    (
+                        pod.metadata.labels.clone(),
+                        pod.metadata.annotations.clone(),
+                    )
+                };
+                if shown(&self.pod) != shown(&pod) {
+                    // Volumes of the downward API may show them.
+                    self.observed.filling.look_at = None;
+                }
+                self.pod = *pod;
+            }
             Update::Gone => {
                 let meta = &mut self.pod.metadata;
                 let now = Timestamp::now();
@@ -257,6 +272,8 @@ impl Worker {
         control: Control,
         console: Option<tokio::net::unix::pipe::Receiver>,
     ) {
+        // A new machine's volumes are empty.
+        self.filled = volumes::SharedFilled::default();
         let running = Running::start(&self.shared, process, control, console, &self.reports);
         self.running = Some(running);
         self.observe(Observation::MachineLaunched);

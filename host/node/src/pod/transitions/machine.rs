@@ -28,12 +28,17 @@ impl Observed {
         now: Timestamp,
     ) -> Vec<Note> {
         match self.machine {
-            Machine::Booting | Machine::Up | Machine::SettingUp | Machine::Ready => {}
+            Machine::Booting
+            | Machine::Up
+            | Machine::SettingUp
+            | Machine::SetUp
+            | Machine::Filling
+            | Machine::Ready => {}
             _ => return Vec::new(),
         }
-        self.machine = if set_up { Machine::Ready } else { Machine::Up };
+        self.machine = Machine::Up;
         if set_up {
-            self.machine_failure = None;
+            self.is_set_up(view);
         }
         // A start that never reached the guest is asked for again: same attempt.
         for (name, record) in &mut self.containers {
@@ -65,17 +70,25 @@ impl Observed {
     pub(super) fn session_lost(&mut self) {
         if matches!(
             self.machine,
-            Machine::Up | Machine::SettingUp | Machine::Ready
+            Machine::Up | Machine::SettingUp | Machine::SetUp | Machine::Filling | Machine::Ready
         ) {
             self.machine = Machine::Booting;
         }
     }
 
-    pub(super) fn set_up_done(&mut self) {
+    pub(super) fn set_up_done(&mut self, view: View<'_>) {
         if self.machine == Machine::SettingUp {
-            self.machine = Machine::Ready;
-            self.machine_failure = None;
+            self.is_set_up(view);
         }
+    }
+
+    fn is_set_up(&mut self, view: View<'_>) {
+        self.machine_failure = None;
+        self.machine = if self.needs_filling(view) {
+            Machine::SetUp
+        } else {
+            Machine::Ready
+        };
     }
 
     /// Whoever noticed that it is of no use kills it, too.

@@ -9,9 +9,10 @@
 mod containers;
 mod images;
 mod machine;
+mod volumes;
 
 use super::backoff::later;
-use super::observed::{ApiSide, Machine, Note, Observation, Observed, Rejection};
+use super::observed::{ApiSide, Filling, Machine, Note, Observation, Observed, Rejection};
 use super::plan::Step;
 use super::view::View;
 use containers::refused;
@@ -29,8 +30,10 @@ impl Observed {
             Step::LaunchMachine => {
                 self.epoch = self.epoch.wrapping_add(1);
                 self.machine = Machine::Launching;
+                self.filling = Filling::default();
             }
             Step::SetUpGuest => self.machine = Machine::SettingUp,
+            Step::FillVolumes => self.begin_filling(),
             Step::StartContainer { container, attempt } => {
                 return self.begin_container(view, container, *attempt, now);
             }
@@ -87,7 +90,10 @@ impl Observed {
             Observation::AgentTimeout { message } | Observation::SetUpFailed { message } => {
                 self.machine_useless(message);
             }
-            Observation::SetUpDone => self.set_up_done(),
+            Observation::SetUpDone => self.set_up_done(view),
+            Observation::VolumesTold { epoch, failures } => {
+                return self.volumes_told(epoch, failures, now);
+            }
             Observation::Container(news) => return self.container_news(view, news, now),
             Observation::StartBlocked {
                 container,
