@@ -1,6 +1,6 @@
 //! What keeps the API's promises that nobody else keeps: pods get nodes,
 //! namespaces get their defaults and go away whole, Services get endpoints,
-//! certificates are signed, nodes that fell silent are marked, what is orphaned
+//! certificates are signed, disruption budgets counted, nodes that fell silent are marked, what is orphaned
 //! or old is removed.
 //!
 //! Each file is one controller: a pure plan from what the caches show to
@@ -8,6 +8,7 @@
 //! everybody. Time is an argument of plans. Nothing here touches the store.
 
 mod certificates;
+mod disruption;
 mod election;
 mod endpoints;
 mod event_ttl;
@@ -137,6 +138,8 @@ async fn run_all(clients: Clients, config: Config) {
     let nodes = node_life::feed(nodes, &node_changed);
     let endpoints = endpoints::Controller::new(client.clone(), &pod_cache, &node_cache);
     let pods = endpoints.feed(pods);
+    let disruption = disruption::Controller::new(client.clone(), &config.instance, &pod_cache);
+    let pods = disruption.feed(pods);
     let defaults = namespace_defaults::Defaults::new(client.clone(), &config);
     let (namespaces, accounts, root_cas) = defaults.feed(namespaces, accounts, root_cas);
     let ending = namespace::Ending::new(client.clone(), namespaces.cache());
@@ -158,6 +161,7 @@ async fn run_all(clients: Clients, config: Config) {
         defaults.run(),
         ending.run(),
         endpoints.run(),
+        disruption.run(),
         node_life::run(&client, &config, &node_cache, &lease_cache, &node_changed),
         pod_gc::run(&client, &pod_cache, &node_cache),
         event_ttl::run(&client, &config, &event_cache),

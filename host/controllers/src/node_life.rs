@@ -96,6 +96,7 @@ pub(crate) fn plan(node: &Node, silent: bool, reporter: &Reporter, now: Timestam
         if condition(node, "Ready") == Some("True") {
             let message = format!("Node {name} status is now: NodeNotReady");
             let report = Report {
+                api_version: "v1",
                 kind: "Node",
                 object: &node.metadata,
                 warning: false,

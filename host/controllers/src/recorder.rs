@@ -16,6 +16,7 @@ pub(crate) struct Reporter {
 }
 
 pub(crate) struct Report<'a> {
+    pub(crate) api_version: &'a str,
     pub(crate) kind: &'a str,
     pub(crate) object: &'a ObjectMeta,
     pub(crate) warning: bool,
@@ -48,7 +49,7 @@ impl Reporter {
                 "namespace": namespace,
             },
             "involvedObject": {
-                "apiVersion": "v1",
+                "apiVersion": report.api_version,
                 "kind": report.kind,
                 "namespace": meta.namespace,
                 "name": name,

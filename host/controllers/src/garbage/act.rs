@@ -117,7 +117,13 @@ async fn warn_of(client: &Client, instance: &str, object: &Object, owners: &[Own
             "ownerRef [{}/{}, namespace: {namespace}, name: {}, uid: {}] does not exist in namespace {namespace:?}",
             owner.api_version, owner.kind, owner.name, owner.uid
         );
+        let resource = &object.class.resource;
+        let api_version = match &*resource.group {
+            "" => resource.version.to_string(),
+            group => format!("{group}/{}", resource.version),
+        };
         let report = Report {
+            api_version: &api_version,
             kind: &object.class.kind,
             object: &meta,
             warning: true,

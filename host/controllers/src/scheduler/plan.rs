@@ -162,6 +162,7 @@ pub(crate) fn plan(
     };
     let report = |warning, reason, action, message: &str| {
         let report = Report {
+            api_version: "v1",
             kind: "Pod",
             object: meta,
             warning,
