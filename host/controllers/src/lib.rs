@@ -20,6 +20,7 @@ mod pod_gc;
 mod recorder;
 mod role_aggregation;
 mod scheduler;
+mod service_ips;
 
 pub use certificates::{Authority, AuthorityError};
 pub use election::{Candidate, Timing};
@@ -162,6 +163,7 @@ async fn run_all(clients: Clients, config: Config) {
         ending.run(),
         endpoints.run(),
         disruption.run(),
+        service_ips::run(&client, &config.instance),
         node_life::run(&client, &config, &node_cache, &lease_cache, &node_changed),
         pod_gc::run(&client, &pod_cache, &node_cache),
         event_ttl::run(&client, &config, &event_cache),

@@ -114,13 +114,23 @@ pub(crate) fn first_address(cidr: &str) -> Option<IpAddr> {
     Cidr::parse(cidr).map(|c| c.at(0))
 }
 
-/// The ranges of all ServiceCIDRs that aren't going, the cluster's own first.
+/// Whether addresses may be given out of a range: one of which nobody says
+/// anything is as good as ready.
+fn is_ready(cidr: &Value) -> bool {
+    let conditions = meta::list(cidr, &["status", "conditions"]);
+    let ready = conditions
+        .iter()
+        .find(|c| meta::text(c, &["type"]) == "Ready");
+    !meta::is_deleting(cidr) && ready.is_none_or(|c| meta::text(c, &["status"]) == "True")
+}
+
+/// The ranges of all ServiceCIDRs that are ready, the cluster's own first.
 pub(super) fn ranges(store: &Store) -> Result<Vec<Cidr>, Status> {
     let found = store.range(&Range::prefix(CIDRS)).map_err(store_status)?;
     let mut all: Vec<(bool, Cidr)> = Vec::new();
     for item in found.items {
         let object: Value = serde_json::from_slice(&item.value).map_err(Status::internal)?;
-        if meta::is_deleting(&object) {
+        if !is_ready(&object) {
             continue;
         }
         let own = meta::name(&object) == "kubernetes";
