@@ -4,12 +4,14 @@
 //! for.
 //!
 //! What there is to delete is read from discovery each time, so that kinds
-//! that came later are not forgotten.
+//! that came later are not forgotten; a server of an aggregated API that doesn't
+//! answer keeps the namespace, and the rest is deleted meanwhile.
 
 mod conditions;
+mod discovery;
 
 use api::time::rfc3339;
-use conditions::Remaining;
+use conditions::{Remaining, Trouble};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use reconcile::resource::core::{NAMESPACES, PODS};
@@ -30,40 +32,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const FINALIZER: &str = "kubernetes";
 /// Objects listed at once.
 const PAGE: u32 = 500;
-
-/// The resources of a discovery document that hold objects of namespaces.
-pub(crate) fn contents(document: &Value) -> Vec<Resource> {
-    let text = |value: &Value, field| value.get(field)?.as_str().map(str::to_owned);
-    let group_version = text(document, "groupVersion").unwrap_or_default();
-    let (group, version) = group_version
-        .split_once('/')
-        .unwrap_or(("", &group_version));
-    let listed = document.get("resources").and_then(Value::as_array);
-    let keep = |entry: &Value| {
-        let plural = text(entry, "name")?;
-        let verbs = entry.get("verbs").and_then(Value::as_array)?;
-        let has = |verb: &str| verbs.iter().any(|v| v == verb);
-        let namespaced = entry.get("namespaced") == Some(&Value::Bool(true));
-        let usable = namespaced && !plural.contains('/') && has("list") && has("delete");
-        usable.then(|| Resource {
-            group: group.to_owned().into(),
-            version: version.to_owned().into(),
-            plural: plural.into(),
-            namespaced: true,
-        })
-    };
-    listed.into_iter().flatten().filter_map(keep).collect()
-}
-
-/// The group versions of `/apis` to ask, each group's preferred one.
-pub(crate) fn group_versions(groups: &Value) -> Vec<String> {
-    let groups = groups.get("groups").and_then(Value::as_array);
-    let preferred = |group: &Value| {
-        let version = group.get("preferredVersion")?.get("groupVersion")?;
-        version.as_str().map(str::to_owned)
-    };
-    groups.into_iter().flatten().filter_map(preferred).collect()
-}
 
 /// Deletions of what is not yet being deleted.
 pub(crate) fn deletions(resource: &Resource, items: &[Value]) -> Vec<Write> {
@@ -172,16 +140,21 @@ impl Ending {
             return Ok(Requeue::Never);
         };
         let mut remaining = Remaining::default();
+        let mut trouble = Trouble::default();
+        let mut resources = Vec::new();
         // Nothing that a pod may need goes before it.
-        self.empty(&PODS, &key.name, &mut remaining).await?;
-        if remaining.is_empty() {
-            for resource in self.resources().await? {
-                self.empty(&resource, &key.name, &mut remaining).await?;
-            }
+        self.empty(&PODS, &key.name, &mut remaining, &mut trouble)
+            .await;
+        if remaining.is_empty() && trouble.is_empty() {
+            resources = discovery::resources(&self.client, &mut trouble).await?;
         }
-        if !remaining.is_empty() {
+        for resource in &resources {
+            self.empty(resource, &key.name, &mut remaining, &mut trouble)
+                .await;
+        }
+        if !remaining.is_empty() || !trouble.is_empty() {
             let now = rfc3339(Timestamp::now());
-            if let Some(write) = conditions::write(&namespace, &remaining, &now) {
+            if let Some(write) = conditions::write(&namespace, &remaining, &trouble, &now) {
                 self.client.write(&write).await?;
             }
             return Ok(Requeue::After(LOOK_AGAIN));
@@ -192,23 +165,40 @@ impl Ending {
         }
     }
 
-    async fn resources(&self) -> Result<Vec<Resource>, ClientError> {
-        let mut found = contents(&self.client.get_path("/api/v1").await?);
-        for version in group_versions(&self.client.get_path("/apis").await?) {
-            found.extend(contents(
-                &self.client.get_path(&format!("/apis/{version}")).await?,
-            ));
-        }
-        Ok(found)
-    }
-
-    /// Deletes all objects; what stays is counted.
+    /// Deletes all objects; what stays is counted, what fails is told.
     async fn empty(
         &self,
         resource: &Resource,
         namespace: &str,
         remaining: &mut Remaining,
-    ) -> Result<(), ClientError> {
+        trouble: &mut Trouble,
+    ) {
+        let left = match self.delete_all(resource, namespace).await {
+            Ok(left) => left,
+            Err(error) => return trouble.content.push(said(&error)),
+        };
+        remaining.add(resource, &left);
+        let waits = |item: &Value| !item["metadata"]["finalizers"].is_null();
+        // Pods end in their own time.
+        if !left.is_empty() && *resource != PODS && !left.iter().any(waits) {
+            let Resource {
+                group,
+                version,
+                plural,
+                ..
+            } = resource;
+            trouble.content.push(format!(
+                "unexpected items still remain in namespace: {namespace} for gvr: {group}/{version}, Resource={plural}"
+            ));
+        }
+    }
+
+    /// What is left after everything was told to go.
+    async fn delete_all(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+    ) -> Result<Vec<Value>, ClientError> {
         let found = self.list(resource, namespace).await?;
         for write in deletions(resource, &found) {
             match self.client.write(&write).await {
@@ -217,10 +207,10 @@ impl Ending {
                 Err(error) => return Err(error),
             }
         }
-        if !found.is_empty() {
-            remaining.add(resource, &self.list(resource, namespace).await?);
+        match found.is_empty() {
+            true => Ok(found),
+            false => self.list(resource, namespace).await,
         }
-        Ok(())
     }
 
     async fn list(&self, resource: &Resource, namespace: &str) -> Result<Vec<Value>, ClientError> {
@@ -238,31 +228,17 @@ impl Ending {
     }
 }
 
+/// An error in the server's words, where it has said any.
+fn said(error: &ClientError) -> String {
+    match error.status() {
+        Some(status) if !status.message.is_empty() => status.message.clone(),
+        _ => error.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn discovery_tells_what_namespaces_hold() {
-        let core = json!({"groupVersion": "v1", "resources": [
-            {"name": "pods", "namespaced": true, "verbs": ["list", "delete", "get"]},
-            {"name": "pods/status", "namespaced": true, "verbs": ["get", "list", "delete"]},
-            {"name": "nodes", "namespaced": false, "verbs": ["list", "delete"]},
-            {"name": "bindings", "namespaced": true, "verbs": ["create"]},
-        ]});
-        let found = contents(&core);
-        assert_eq!(found, [Resource::namespaced("", "v1", "pods")]);
-        let leases = json!({"groupVersion": "coordination.k8s.io/v1", "resources": [
-            {"name": "leases", "namespaced": true, "verbs": ["list", "delete"]},
-        ]});
-        let expected = Resource::namespaced("coordination.k8s.io", "v1", "leases");
-        assert_eq!(contents(&leases), [expected]);
-        assert!(contents(&json!({"resources": 7})).is_empty());
-        let groups = json!({"groups": [
-            {"name": "apps", "preferredVersion": {"groupVersion": "apps/v1"}}, {}
-        ]});
-        assert_eq!(group_versions(&groups), ["apps/v1"]);
-    }
 
     #[test]
     fn what_is_being_deleted_is_left_alone() {

@@ -196,7 +196,7 @@ impl Collector {
 
     /// Watches what is served now, and nothing else.
     async fn refresh(&mut self) {
-        let classes = match discover(&self.client).await {
+        let classes = match discover(&self.client, &self.classes).await {
             Ok(classes) => classes,
             Err(error) => return log::warn!("garbage collection: {error}"),
         };
@@ -227,19 +227,42 @@ impl Collector {
     }
 }
 
-/// The resources that can be listed, watched and deleted, Events apart.
-async fn discover(client: &Client) -> Result<Classes, reconcile::ClientError> {
+/// The resources that can be listed, watched and deleted, Events apart. Of a
+/// group whose server doesn't answer, those that were known `before`: what they
+/// own is not orphaned.
+async fn discover(client: &Client, before: &Classes) -> Result<Classes, reconcile::ClientError> {
+    let mut silent: Vec<String> = Vec::new();
     let mut documents = vec![client.get_path("/api/v1").await?];
     let groups = client.get_path("/apis").await?;
-    for version in crate::namespace::group_versions(&groups) {
+    for version in preferred(&groups) {
         match client.get_path(&format!("/apis/{version}")).await {
             Ok(document) => documents.push(document),
             // A group that went meanwhile.
             Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                log::debug!("garbage collection: {error}");
+                silent.extend(version.split_once('/').map(|(group, _)| group.to_owned()));
+            }
         }
     }
-    Ok(classes(&documents))
+    let mut found = classes(&documents);
+    for (key, class) in &before.0 {
+        if silent.contains(&key.0) {
+            found.0.insert(key.clone(), class.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// The group versions of `/apis` to ask, each group's preferred one.
+fn preferred(groups: &Value) -> Vec<String> {
+    let groups = groups["groups"].as_array().into_iter().flatten();
+    let version = |group: &Value| {
+        group["preferredVersion"]["groupVersion"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    groups.filter_map(version).collect()
 }
 
 fn classes(documents: &[Value]) -> Classes {
