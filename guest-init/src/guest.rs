@@ -13,6 +13,7 @@
 use crate::attempt::Attempt;
 use crate::order::Root;
 use crate::process::Processes;
+use crate::volume::{self, Files};
 use guest_protocol::{Event, Phase, Pod};
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
@@ -71,6 +72,8 @@ struct Subscriber {
 #[derive(Default)]
 struct State {
     pod: Option<Pod>,
+    /// The pod's volumes of files, by name.
+    files: BTreeMap<String, Arc<Files>>,
     /// By name, oldest attempt first.
     attempts: BTreeMap<String, Vec<Arc<Attempt>>>,
     subscribers: Vec<Subscriber>,
@@ -107,7 +110,15 @@ impl Guest {
     }
 
     pub(crate) fn set_pod(&self, pod: Pod) {
-        self.lock().pod = Some(pod);
+        let files = volume::files(&self.place, &pod);
+        let mut state = self.lock();
+        state.files = files;
+        state.pod = Some(pod);
+    }
+
+    /// A volume that takes projections.
+    pub(crate) fn files(&self, volume: &str) -> Option<Arc<Files>> {
+        self.lock().files.get(volume).cloned()
     }
 
     pub(crate) fn is_powering_off(&self) -> bool {

@@ -83,6 +83,7 @@ pub(crate) fn start(guest: &Arc<Guest>, container: Container) -> Result<(), Refu
     let pod = guest
         .pod()
         .ok_or_else(|| conflict("the pod is not set up"))?;
+    crate::volume::check_mounts(&pod, &container)?;
     if pod.share_process_namespace && pause.is_none() {
         *pause = Some(start_pause(guest)?);
     }
@@ -140,6 +141,7 @@ fn begin(
                 cgroup: group.0.clone(),
                 scratch: guest.place.run.join("scratch"),
                 shm: guest.place.run.join("shm"),
+                volumes: crate::volume::base(&guest.place),
                 message: has_message.then_some(message),
             }));
             let wanted = Wanted {

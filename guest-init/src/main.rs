@@ -32,6 +32,7 @@ mod stats;
 mod stop;
 mod supervise;
 mod sys;
+mod volume;
 mod wire;
 
 use boot::Listener;

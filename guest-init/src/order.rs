@@ -19,7 +19,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// stdin, stdout, stderr, and the pidfd of the container to enter.
 const FDS_MAX: usize = 4;
@@ -49,8 +49,18 @@ pub(crate) struct Start {
     pub(crate) scratch: PathBuf,
     /// The pod's `/dev/shm`.
     pub(crate) shm: PathBuf,
+    /// Where the pod's volumes are, by name.
+    pub(crate) volumes: PathBuf,
     /// The file to put at the termination message path.
     pub(crate) message: Option<PathBuf>,
+}
+
+impl Start {
+    /// Whether the container has a volume at just this path.
+    pub(crate) fn mounts_at(&self, path: &str) -> bool {
+        let mut mounts = self.container.mounts.iter();
+        mounts.any(|mount| Path::new(&mount.path) == Path::new(path))
+    }
 }
 
 /// Where the read-only part of a container's root comes from.

@@ -24,6 +24,9 @@ pub(crate) fn begin(guest: &Arc<Guest>, grace: Duration) {
                 crate::stop::stop(&guest, attempt, grace);
             }
             guest.wait_all_ended();
+            if !guest.place.machine {
+                crate::volume::remove(&guest.place);
+            }
             off(guest.place.machine);
         });
     }

@@ -1,12 +1,13 @@
 //! The system calls that neither std, rustix nor nix offer safely.
 #![expect(
     unsafe_code,
-    reason = "four calls without a safe wrapper; the only such module of this crate"
+    reason = "five calls without a safe wrapper; the only such module of this crate"
 )]
 
 use rustix::io::Errno;
 use rustix::ioctl::{self, NoArg, Opcode, Setter, opcode};
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 
 /// `struct rand_pool_info` of linux/random.h with a buffer of 32 bytes.
 #[repr(C)]
@@ -49,6 +50,44 @@ pub(crate) fn set_out1(port: impl AsFd) -> Result<(), Errno> {
     let request = unsafe { Setter::<TIOCMBIS, i32>::new(TIOCM_OUT1) };
     // SAFETY: the kernel only reads the request, see above.
     unsafe { ioctl::ioctl(port, request) }
+}
+
+/// `struct mount_attr` of linux/mount.h.
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+/// Takes writing away from a mount (mount_setattr(2)).
+pub(crate) fn set_read_only(tree: impl AsFd) -> io::Result<()> {
+    use nix::libc::{AT_EMPTY_PATH, SYS_mount_setattr, syscall};
+    const MOUNT_ATTR_RDONLY: u64 = 1;
+    let tree = tree.as_fd();
+    let attributes = MountAttributes {
+        set: MOUNT_ATTR_RDONLY,
+        clear: 0,
+        propagation: 0,
+        user_namespace: 0,
+    };
+    // SAFETY: the kernel reads an empty path that ends with a zero byte, and as
+    // many bytes of the attributes as it is told there are.
+    let result = unsafe {
+        syscall(
+            SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<MountAttributes>(),
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Gives every signal its default action back: Rust's runtime ignores SIGPIPE,

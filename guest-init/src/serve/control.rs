@@ -7,6 +7,7 @@
 use super::{opened, shut};
 use crate::errors::{failed, invalid, refuse};
 use crate::guest::Guest;
+use crate::volume;
 use crate::wire::{self, WireError};
 use guest_protocol::{Action, Answer, Command, Event, Pod, Refusal, RefusalKind};
 use nix::mount::{MsFlags, mount};
@@ -88,13 +89,20 @@ fn set_up(guest: &Guest, pod: Pod) -> Result<(), Refusal> {
     if pod.hostname.len() > 64 {
         return Err(invalid("hostname: more than 64 bytes"));
     }
+    volume::check(&pod)?;
+    volume::make(&guest.place, &pod)?;
+    share(guest, &pod).inspect_err(|_| volume::remove(&guest.place))?;
+    guest.set_pod(pod);
+    Ok(())
+}
+
+/// `/dev/shm` and the host name of all containers.
+fn share(guest: &Guest, pod: &Pod) -> Result<(), Refusal> {
     let shm = guest.place.run.join("shm");
     let size = pod.shm_size.max(4096);
     let options = format!("mode=1777,size={size}");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let tmpfs = Some("tmpfs");
     mount(tmpfs, &shm, tmpfs, flags, Some(options.as_str())).map_err(failed("shm"))?;
-    nix::unistd::sethostname(&pod.hostname).map_err(failed("hostname"))?;
-    guest.set_pod(pod);
-    Ok(())
+    nix::unistd::sethostname(&pod.hostname).map_err(failed("hostname"))
 }

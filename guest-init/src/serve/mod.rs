@@ -8,6 +8,7 @@
 mod control;
 mod forward;
 mod logs;
+mod project;
 mod streams;
 
 use crate::errors::{invalid, refuse};
@@ -108,10 +109,7 @@ fn serve(guest: &Arc<Guest>, mut stream: UnixStream) -> Result<(), WireError> {
             Some(attempt) => streams::attach(&attempt, stream, stdin),
             None => refused(&mut stream, not_running(&container)),
         },
-        Open::Project(projection) => {
-            let message = format!("volume {:?}: no such volume", projection.volume);
-            refused(&mut stream, refuse(RefusalKind::NotFound, message))
-        }
+        Open::Project(projection) => project::serve(guest, stream, &projection),
         Open::PortForward { port } => forward::serve(stream, port),
     }
 }

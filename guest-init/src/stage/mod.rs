@@ -1,9 +1,9 @@
 //! A stage: the child that turns itself into a container's process.
 //!
 //! ```text
-//!   Start: cgroup, namespaces, root, devices, files \
-//!   Exec:  cgroup, namespaces of the container       > terminal, identity,
-//!                                                       privileges, execve
+//!   Start: cgroup, namespaces, root, devices, mounts \
+//!   Exec:  cgroup, namespaces of the container        > terminal, identity,
+//!                                                        privileges, execve
 //! ```
 //!
 //! It is single-threaded and trusted until it has pivoted; from then on each
@@ -16,6 +16,8 @@ mod identity;
 mod privilege;
 mod program;
 mod root;
+mod target;
+mod volumes;
 
 use crate::errors::{failed, invalid};
 use crate::order::{self, Enter, Order, Start};
@@ -64,9 +66,9 @@ fn start(socket: &UnixStream, order: &Start, fds: Vec<OwnedFd>) -> Result<(), Re
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let spaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
     unshare(spaces).map_err(failed("unshare"))?;
-    root::enter(order)?;
+    let trees = root::enter(order)?;
     device::make(container.security.privileged)?;
-    files::write(order)?;
+    root::attach(order, trees)?;
     stdio(socket, container.tty, true, fds)?;
     root::protect(&container.security)?;
     become_program(container, &container.args, &order.pod.hostname)

@@ -1,5 +1,6 @@
 //! The program itself: its directory, its environment, its file.
 
+use super::target::{self, Kind};
 use crate::errors::{failed, invalid, refuse, text};
 use guest_protocol::{Container, Refusal, RefusalKind};
 use nix::sys::signal::SigSet;
@@ -15,10 +16,12 @@ pub(crate) fn make_working_dir(path: &str) -> Result<(), Refusal> {
     if !path.starts_with('/') {
         return Err(invalid(format!("working_dir {path:?}: not absolute")));
     }
-    match fs::create_dir_all(path) {
-        // On a read-only root the next step tells.
+    match target::find(Path::new(path), Kind::Directory) {
+        // On a read-only root the next step tells, and of what is no directory.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
-        other => other.map_err(failed(format_args!("mkdir {path}"))),
+        other => other
+            .map(drop)
+            .map_err(failed(format_args!("mkdir {path}"))),
     }
 }
 

@@ -1,6 +1,15 @@
 //! A container's root: EROFS below, tmpfs above, and the kernel's own file
 //! systems as the runtime specification for Linux lists them.
+//!
+//! ```text
+//!   enter:   trees of the outer world, overlay, pivot, /etc, kernel's
+//!   attach:  /dev/shm, the volumes in their order, single files
+//! ```
+//!
+//! What the container mounts itself takes the place of a default.
 
+use super::target::{self, Kind};
+use super::volumes::{self, Tree};
 use crate::errors::{failed, invalid};
 use crate::order::{Root, Start};
 use guest_protocol::{Refusal, SecurityContext};
@@ -13,6 +22,7 @@ use std::path::Path;
 
 /// The smallest overlay: a few directories and files must fit.
 const OVERLAY_MIN: u64 = 256 << 10;
+const SHM: &str = "/dev/shm";
 const FILES_SIZE: &str = "mode=755,size=16m";
 
 /// runc's and containerd's defaults.
@@ -40,23 +50,48 @@ const READ_ONLY: &[&str] = &[
 
 const NONE: Option<&str> = None;
 
+/// What a container will see of the outer world, not yet attached.
+pub(crate) struct Trees {
+    shm: Option<OwnedFd>,
+    volumes: Vec<Tree>,
+    message: Option<OwnedFd>,
+    files: Vec<(String, OwnedFd)>,
+}
+
 /// Mounts the root and makes it `/`; ends with the kernel's file systems.
-pub(crate) fn enter(order: &Start) -> Result<(), Refusal> {
+pub(crate) fn enter(order: &Start) -> Result<Trees, Refusal> {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(NONE, "/", NONE, private, NONE).map_err(failed("mount / private"))?;
-    // Trees of the outer world that the container will see, before it is gone.
-    let shm = tree(&order.shm)?;
-    let message = order.message.as_deref().map(tree).transpose()?;
-    let files = files(order)?;
+    // Before the outer world is gone.
+    let shm = (!order.mounts_at(SHM)).then(|| tree(&order.shm));
+    let trees = Trees {
+        shm: shm.transpose()?,
+        volumes: volumes::trees(order)?,
+        message: order.message.as_deref().map(tree).transpose()?,
+        files: files(order)?,
+    };
     overlay(order)?;
     pivot(&order.scratch.join("root"))?;
+    // Before there is a /proc, through which a link could lead elsewhere.
+    super::files::write(order)?;
     kernel_file_systems(&order.container.security)?;
-    attach(&shm, "/dev/shm")?;
-    if let Some(message) = message {
+    Ok(trees)
+}
+
+/// Attaches what `enter` prepared, when the devices are made.
+pub(crate) fn attach(order: &Start, trees: Trees) -> Result<(), Refusal> {
+    if let Some(shm) = trees.shm {
+        attach_at(&shm, SHM)?;
+    }
+    let mounts = order.container.mounts.iter().zip(&trees.volumes);
+    for (index, (mount, tree)) in mounts.enumerate() {
+        volumes::attach(index, mount, tree)?;
+    }
+    if let Some(message) = trees.message {
         let target = &order.container.termination_message_path;
         place_file(Path::new(target), &message)?;
     }
-    for (target, file) in files {
+    for (target, file) in trees.files {
         place_file(Path::new(&target), &file)?;
     }
     Ok(())
@@ -103,7 +138,7 @@ fn overlay(order: &Start) -> Result<(), Refusal> {
 
 /// The projected files on a read-only tmpfs of their own, not yet attached.
 fn files(order: &Start) -> Result<Vec<(String, OwnedFd)>, Refusal> {
-    let entries = &order.container.files;
+    let entries = super::files::over_root(order);
     if entries.is_empty() {
         return Ok(Vec::new());
     }
@@ -136,7 +171,7 @@ fn tree(path: &Path) -> Result<OwnedFd, Refusal> {
     open_tree(CWD, path, flags).map_err(failed(format_args!("open_tree {}", path.display())))
 }
 
-fn attach(tree: &OwnedFd, target: impl AsRef<Path>) -> Result<(), Refusal> {
+fn attach_at(tree: &OwnedFd, target: impl AsRef<Path>) -> Result<(), Refusal> {
     let target = target.as_ref();
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
     move_mount(tree, "", CWD, target, flags)
@@ -148,13 +183,9 @@ fn place_file(target: &Path, tree: &OwnedFd) -> Result<(), Refusal> {
     if !target.is_absolute() || target.components().any(|part| part.as_os_str() == "..") {
         return Err(invalid(format!("path {}: not absolute", target.display())));
     }
-    if let Some(parent) = target.parent() {
-        fs::create_dir_all(parent).map_err(failed(format_args!("mkdir {}", parent.display())))?;
-    }
-    if fs::metadata(target).is_err() {
-        fs::write(target, "").map_err(failed(format_args!("file {}", target.display())))?;
-    }
-    attach(tree, target)
+    let what = || format!("file {}", target.display());
+    let place = target::find(target, Kind::File).map_err(failed(what()))?;
+    target::mount(tree, &place).map_err(failed(what()))
 }
 
 fn pivot(root: &Path) -> Result<(), Refusal> {

@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TOOLS: &[&str] = &[
     "sh", "cat", "echo", "id", "ls", "sleep", "true", "false", "dd", "mount", "stty", "hostname",
     "env", "pwd", "touch", "ps", "kill", "nc", "head", "tty", "grep", "readlink", "test", "wc",
+    "cp", "df", "ln", "mkdir", "mknod", "stat",
 ];
 
 /// A running guest-init; ends with the test.
@@ -256,6 +257,17 @@ impl Guest {
         }
     }
 
+    /// The mounts that guest-init itself has.
+    pub(crate) fn mounts(&self) -> String {
+        let path = format!("/proc/{}/mountinfo", self.process.id());
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    /// Where everything of this guest is.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub(crate) fn threads(&self) -> usize {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
         tasks.unwrap().count()
@@ -312,6 +324,11 @@ impl Wire {
         let (channel, payload) = self.frame();
         assert_eq!(channel, Channel::Json);
         serde_json::from_slice(&payload).unwrap()
+    }
+
+    /// Waits until the guest has closed the connection.
+    pub(crate) fn ended(mut self) {
+        assert_eq!(self.0.read(&mut [0]).unwrap(), 0);
     }
 
     /// Output until the process ends.
@@ -377,6 +394,16 @@ impl Control {
 
     pub(crate) fn start(&mut self, container: Container) -> Result<Answer, Refusal> {
         self.ask(Action::Start(Box::new(container)))
+    }
+
+    /// The process of a container that was started.
+    pub(crate) fn pid(&self, name: &str) -> u32 {
+        let mut news = self.news.iter().filter(|state| state.name == name);
+        let pid = news.find_map(|state| match state.phase {
+            Phase::Running { pid } => Some(pid),
+            Phase::Ended { .. } => None,
+        });
+        pid.unwrap()
     }
 
     /// The end of an attempt, once the guest tells of it.

@@ -7,3 +7,4 @@ mod harness;
 mod lifecycle;
 mod sandbox;
 mod streams;
+mod volumes;
