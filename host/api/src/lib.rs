@@ -6,6 +6,7 @@
 
 pub mod cron;
 pub mod custom;
+pub mod declared;
 pub mod decode;
 pub mod facts;
 pub mod field;

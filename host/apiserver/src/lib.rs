@@ -39,6 +39,7 @@ mod mirror;
 mod negotiate;
 mod peers;
 mod pki;
+mod policy_status;
 mod proxy;
 mod query;
 mod registry;

@@ -26,7 +26,7 @@ use crate::rest::create::ensure;
 use crate::server::Server;
 use crate::user::MASTERS;
 use crate::webhook::Client as WebhookClient;
-use crate::{compaction, initial, listen, services, system, tls};
+use crate::{compaction, initial, listen, policy_status, services, system, tls};
 use api::kinds;
 use api::status::Status;
 use serde_json::json;
@@ -84,6 +84,13 @@ impl Running {
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> &str {
         &self.kubeconfig
+    }
+
+    /// Keeps the status of admission policies; ends with the server. For who
+    /// runs the controllers: the server alone changes no object by itself that
+    /// a client has made.
+    pub fn policy_status(&self) -> impl Future<Output = ()> + Send + 'static {
+        policy_status::run(self.server.clone(), self.shutdown.subscribe())
     }
 
     /// Ends when the store has failed: the process had better restart.

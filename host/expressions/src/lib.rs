@@ -16,7 +16,10 @@
 pub mod authorizer;
 mod budget;
 mod building;
+mod check;
+mod place;
 mod program;
+mod signatures;
 mod types;
 mod value;
 

@@ -71,6 +71,7 @@ pub struct CompileError(pub String);
 /// A program ready to run.
 #[derive(Clone, Debug)]
 pub struct Program {
+    text: String,
     source: IdedExpr,
     counted: IdedExpr,
     variables: BTreeSet<String>,
@@ -140,6 +141,7 @@ impl Program {
             }
         }
         Ok(Program {
+            text: text.to_owned(),
             source,
             counted,
             variables: walk.variables,
@@ -150,6 +152,10 @@ impl Program {
     /// As it was written, for those who look at its types.
     pub fn source(&self) -> &IdedExpr {
         &self.source
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     pub(crate) fn expression(&self) -> &IdedExpr {

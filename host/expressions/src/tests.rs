@@ -103,21 +103,18 @@ fn types_are_known_where_they_can_be() {
         ("self.n > 1", Ok(Type::Bool)),
         ("self.s", Ok(Type::String)),
         ("self.n + 1", Ok(Type::Scalar("int"))),
-        ("self.nothing == 1", Err("nothing")),
-        ("[1].all(x, self.nothing)", Err("nothing")),
+        ("self.nothing == 1", Err("undefined field 'nothing'")),
+        ("[1].all(x, self.nothing)", Err("undefined field 'nothing'")),
         ("[1].all(x, x > self.n)", Ok(Type::Bool)),
-        ("self.n.inner == 1", Err("inner")),
+        (
+            "self.n.inner == 1",
+            Err("type 'int' does not support field selection"),
+        ),
     ] {
         let found = Program::compile(text, &["self"]).unwrap().check(&scope);
         match wanted {
             Ok(wanted) => assert_eq!(found.unwrap(), wanted, "{text}"),
-            Err(name) => assert!(
-                found
-                    .unwrap_err()
-                    .to_string()
-                    .contains(&format!("undefined field '{name}'")),
-                "{text}"
-            ),
+            Err(why) => assert!(found.unwrap_err().to_string().contains(why), "{text}"),
         }
     }
 }
@@ -349,4 +346,81 @@ fn what_the_authorizer_can_not_be_asked_fails() {
         refused.contains("undeclared reference to 'authorizer'"),
         "{refused}"
     );
+}
+
+#[test]
+fn what_is_known_to_be_wrong_is_told_with_its_place() {
+    let inner = Type::Object(std::sync::Arc::new(
+        [("size".to_owned(), Type::Scalar("int"))].into(),
+    ));
+    let fields = [
+        ("n", Type::Scalar("int")),
+        ("d", Type::Scalar("double")),
+        ("s", Type::String),
+        ("b", Type::Bool),
+        ("t", Type::Scalar("timestamp")),
+        ("any", Type::Dyn),
+        ("list", Type::List(std::sync::Arc::new(inner.clone()))),
+        ("map", Type::Map(std::sync::Arc::new(Type::String))),
+        ("inner", inner),
+    ];
+    let fields = fields.map(|(name, of)| (name.to_owned(), of));
+    let scope = [("o", Type::Object(std::sync::Arc::new(fields.into())))];
+    let faults = |text: &str| {
+        let names = ["o", authorizer::AUTHORIZER, authorizer::REQUEST_RESOURCE];
+        Program::compile(text, &names).unwrap().faults(&scope).1
+    };
+    for sound in [
+        "o.n > 1 && o.d < 2 || o.s == 'x'",
+        "o == null || o.inner != null || o.any == null",
+        "o.list.all(i, i.size > 1) && o.map.all(k, o.map[k] == k)",
+        "o.list.filter(i, i.size > 1).map(i, i.size).exists(n, n == 1)",
+        "o.s.startsWith('x') && o.s.size() > 1 && size(o.list) == 2",
+        "o.t + duration('1h') > o.t && (o.any + 1) == 2 && o.n + o.any > 1",
+        "o.n in [1, 2] && 'a' in o.map && has(o.any.x.y) && o.any.reverse().y",
+        "(o.b ? o.s : 'none') == 'x' && -o.n < 0 && !o.b && o.?any.?x.orValue(1) == 1",
+        "o.list + [] == o.list && [o.s, 'x'].join(',') == 'x' && o.list[0].size % 2 == 0",
+        "authorizer.group('').resource('x').check('get').allowed()",
+        "math.greatest(o.n, 1) == 1 && quantity(o.s).isGreaterThan(quantity('1'))",
+        "[1, 'x', o.n].all(x, x == o.s || x == 1)",
+    ] {
+        assert_eq!(faults(sound), None, "{sound}");
+    }
+    let overload =
+        |name: &str, to: &str| format!("found no matching overload for '{name}' applied to '{to}'");
+    for (text, place, why) in [
+        ("o.x == 1", "1:2", "undefined field 'x'".to_owned()),
+        ("o.n == 1 && o.inner.n == 1", "1:20", "undefined field 'n'".to_owned()),
+        ("has(o.inner.x)", "1:12", "undefined field 'x'".to_owned()),
+        ("o.b &&\n  o.n", "1:5", overload("_&&_", "(bool, int)")),
+        ("o.b &&\n  o.n.x", "2:6", "type 'int' does not support field selection".to_owned()),
+        ("'.x' + o.x", "1:9", "undefined field 'x'".to_owned()),
+        ("o.s + 1 == ''", "1:5", overload("_+_", "(string, int)")),
+        ("o.n == o.d", "1:5", overload("_==_", "(int, double)")),
+        ("o.s < 1", "1:5", overload("_<_", "(string, int)")),
+        ("o.n in ['a']", "1:1", overload("@in", "(int, list(string))")),
+        ("o.map[1] == 'x'", "1:6", overload("_[_]", "(map(string, string), int)")),
+        ("o.n.startsWith('x')", "1:15", overload("startsWith", "int.(string)")),
+        ("o.s.startsWith(1)", "1:15", overload("startsWith", "string.(int)")),
+        ("size(o.n)", "1:5", overload("size", "(int)")),
+        ("o.list.all(i, i.x)", "1:16", "undefined field 'x'".to_owned()),
+        (
+            "o.inner.all(i, true)",
+            "1:2",
+            "expression of type 'object' cannot be range of a comprehension (must be list, map, or dynamic)".to_owned(),
+        ),
+        (
+            "authorizer.check('x').allowed()",
+            "1:17",
+            overload("check", "kubernetes.authorization.Authorizer.(string)"),
+        ),
+    ] {
+        let found = faults(text).unwrap_or_default();
+        let start = format!("ERROR: <input>:{place}: {why}\n | ");
+        assert!(found.starts_with(&start), "{text}: {found}");
+    }
+    let both = faults("o.y == 1 || o.x == 2").unwrap();
+    let wanted = "ERROR: <input>:1:2: undefined field 'y'\n | o.y == 1 || o.x == 2\n | .^\n\
+        ERROR: <input>:1:14: undefined field 'x'\n | o.y == 1 || o.x == 2\n | .............^";
+    assert_eq!(both, wanted);
 }

@@ -1,11 +1,8 @@
-//! What can be known of types before an expression runs: fields that a schema
-//! doesn't have, and results that aren't what is wanted. What isn't known is
-//! [`Type::Dyn`] and passes.
+//! Types of values, as far as they are known before an expression runs. What
+//! isn't known is [`Type::Dyn`] and passes every check.
 
-use crate::program::{CompileError, Program};
-use kube_cel::cel::IdedExpr;
-use kube_cel::cel::common::ast::{CallExpr, Expr, LiteralValue};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,138 +10,59 @@ pub enum Type {
     Dyn,
     Bool,
     String,
-    /// Another scalar, by its name.
+    /// Another scalar, by its name: `int`, `double`, `bytes`, `timestamp` …
     Scalar(&'static str),
     List(Arc<Type>),
     Map(Arc<Type>),
     /// These fields, by the names that expressions use, and no others.
     Object(Arc<BTreeMap<String, Type>>),
+    /// A type without fields, by its full name.
+    Opaque(&'static str),
 }
 
-/// Functions whose result is a bool.
-const BOOLEAN: &[&str] = &[
-    "_&&_",
-    "_||_",
-    "!_",
-    "_==_",
-    "_!=_",
-    "_<_",
-    "_<=_",
-    "_>_",
-    "_>=_",
-    "@in",
-    "contains",
-    "startsWith",
-    "endsWith",
-    "matches",
-    "isURL",
-    "isIP",
-    "isCIDR",
-    "isQuantity",
-    "isSemver",
-    "isSorted",
-    "containsIP",
-    "containsCIDR",
-    "hasValue",
-    "isGreaterThan",
-    "isLessThan",
-    "allowed",
-    "errored",
-];
+const NUMBERS: &[&str] = &["int", "uint", "double"];
 
-impl Program {
-    /// The type of the result, if these are the types of the variables.
-    pub fn check(&self, variables: &[(&str, Type)]) -> Result<Type, CompileError> {
-        let scope = variables
-            .iter()
-            .map(|(name, of)| ((*name).to_owned(), of.clone()))
-            .collect();
-        let found = crate::isolated(|| infer(self.source(), &scope));
-        found
-            .unwrap_or(Ok(Type::Dyn))
-            .map_err(|name| CompileError(format!("ERROR: <input>:1:1: undefined field '{name}'")))
+impl Type {
+    pub(crate) fn is_number(&self) -> bool {
+        matches!(self, Type::Scalar(name) if NUMBERS.contains(name))
+    }
+
+    /// Whether a value of one type may be one of the other.
+    pub(crate) fn fits(&self, other: &Type) -> bool {
+        match (self, other) {
+            (Type::Dyn, _) | (_, Type::Dyn) => true,
+            (Type::List(a), Type::List(b)) | (Type::Map(a), Type::Map(b)) => a.fits(b),
+            (Type::Object(a), Type::Object(b)) => Arc::ptr_eq(a, b) || a == b,
+            (Type::Scalar("null"), of) | (of, Type::Scalar("null")) => matches!(
+                of,
+                Type::Object(_) | Type::Opaque(_) | Type::Scalar("null" | "timestamp" | "duration")
+            ),
+            (a, b) => a == b,
+        }
+    }
+
+    /// The type of what is the one or the other.
+    pub(crate) fn joined(self, other: Type) -> Type {
+        match (&self, &other) {
+            (Type::Scalar("null"), _) => other,
+            (_, Type::Scalar("null")) => self,
+            _ if self == other => self,
+            _ => Type::Dyn,
+        }
     }
 }
 
-type Scope = BTreeMap<String, Type>;
-
-/// The error is the name of a field that isn't there.
-fn infer(of: &IdedExpr, scope: &Scope) -> Result<Type, String> {
-    Ok(match &of.expr {
-        Expr::Literal(LiteralValue::Boolean(_)) => Type::Bool,
-        Expr::Literal(LiteralValue::String(_)) => Type::String,
-        Expr::Literal(LiteralValue::Int(_)) => Type::Scalar("int"),
-        Expr::Literal(LiteralValue::Double(_)) => Type::Scalar("double"),
-        Expr::Literal(_) | Expr::Unspecified | Expr::Struct(_) => Type::Dyn,
-        Expr::Ident(name) => scope.get(name).cloned().unwrap_or(Type::Dyn),
-        Expr::List(list) => {
-            for element in &list.elements {
-                infer(element, scope)?;
-            }
-            Type::List(Arc::new(Type::Dyn))
+/// As upstream's checker names them.
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Type::Dyn => f.write_str("dyn"),
+            Type::Bool => f.write_str("bool"),
+            Type::String => f.write_str("string"),
+            Type::Scalar(name) | Type::Opaque(name) => f.write_str(name),
+            Type::List(of) => write!(f, "list({of})"),
+            Type::Map(of) => write!(f, "map(string, {of})"),
+            Type::Object(_) => f.write_str("object"),
         }
-        Expr::Map(_) => Type::Map(Arc::new(Type::Dyn)),
-        Expr::Select(select) => {
-            let operand = infer(&select.operand, scope)?;
-            let found = match &operand {
-                Type::Object(fields) => match fields.get(&select.field) {
-                    Some(field) => field.clone(),
-                    None => return Err(select.field.clone()),
-                },
-                Type::Map(values) => (**values).clone(),
-                Type::Bool | Type::String | Type::Scalar(_) => return Err(select.field.clone()),
-                Type::Dyn | Type::List(_) => Type::Dyn,
-            };
-            if select.test { Type::Bool } else { found }
-        }
-        Expr::Call(call) => infer_call(call, scope)?,
-        Expr::Comprehension(c) => {
-            let items = match infer(&c.iter_range, scope)? {
-                Type::List(of) => (*of).clone(),
-                Type::Map(_) | Type::Object(_) => Type::String,
-                _ => Type::Dyn,
-            };
-            let accumulator = infer(&c.accu_init, scope)?;
-            let mut inner = scope.clone();
-            inner.insert(c.iter_var.clone(), items);
-            if let Some(second) = &c.iter_var2 {
-                inner.insert(c.iter_var.clone(), Type::Dyn);
-                inner.insert(second.clone(), Type::Dyn);
-            }
-            inner.insert(c.accu_var.clone(), accumulator);
-            infer(&c.loop_step, &inner)?;
-            infer(&c.result, &inner)?
-        }
-    })
-}
-
-fn infer_call(call: &CallExpr, scope: &Scope) -> Result<Type, String> {
-    let target = match &call.target {
-        Some(target) => Some(infer(target, scope)?),
-        None => None,
-    };
-    let mut arguments = Vec::new();
-    for argument in &call.args {
-        arguments.push(infer(argument, scope)?);
     }
-    Ok(match call.func_name.as_str() {
-        name if BOOLEAN.contains(&name) => Type::Bool,
-        "_[_]" => match arguments.first() {
-            Some(Type::List(of) | Type::Map(of)) => (**of).clone(),
-            _ => Type::Dyn,
-        },
-        "_?_:_" => arguments.get(1).cloned().unwrap_or(Type::Dyn),
-        "size" => Type::Scalar("int"),
-        "_-_" | "_*_" | "_/_" | "_%_" | "_+_" => match arguments.first() {
-            Some(scalar @ (Type::Scalar(_) | Type::String)) => scalar.clone(),
-            _ => Type::Dyn,
-        },
-        "lowerAscii" | "upperAscii" | "trim" | "replace" | "join" | "string"
-            if target.is_some() || call.func_name == "string" =>
-        {
-            Type::String
-        }
-        "reason" | "error" if target.is_some() => Type::String,
-        _ => Type::Dyn,
-    })
 }

@@ -29,6 +29,7 @@ mod service_account;
 mod webhooks;
 
 pub(crate) use attributes::{Attributes, Operation, Options};
+pub(crate) use policies::warnings as type_warnings;
 
 use crate::authz::Authorizer;
 use crate::config::Config;

@@ -28,6 +28,7 @@ mod session;
 mod sockets;
 mod streams;
 mod tokens;
+mod typing;
 mod watches;
 mod webhooks;
 mod wire;

@@ -125,6 +125,8 @@ async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> a
         controllers: client(apiserver::User::controllers()),
         scheduler: client(apiserver::User::scheduler()),
     };
+    // It needs the schemas that the server serves: it isn't one of theirs.
+    tokio::spawn(running.policy_status());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let controllers = tokio::spawn(controllers::run(clients, controllers_config, async {
         drop(stopped.await)

@@ -14,9 +14,11 @@ mod findings;
 mod mutation;
 mod params;
 mod policy;
+mod typing;
 mod validation;
 
 pub(super) use policy::{Binding, Policy};
+pub(crate) use typing::warnings;
 
 use super::conditions::Bound;
 use super::reinvocation::Reinvocation;

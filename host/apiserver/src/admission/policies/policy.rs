@@ -172,7 +172,7 @@ impl Policy {
 }
 
 impl ParamKind {
-    fn parse(of: &Value) -> ParamKind {
+    pub(super) fn parse(of: &Value) -> ParamKind {
         let version = meta::text(of, &["apiVersion"]);
         let (group, version) = version.split_once('/').unwrap_or(("", version));
         ParamKind {
