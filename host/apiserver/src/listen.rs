@@ -24,7 +24,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 const MAX_CONNECTIONS: usize = 2048;
@@ -142,22 +144,74 @@ async fn receive(
         parts.headers.insert(HOST, host);
     }
     // Most have no body: then there is nothing to look at the route for.
-    let (body, streamed) = if !body.is_end_stream() && server.streams(&parts) {
-        (Bytes::new(), Some(body))
-    } else {
-        match collect(body).await {
-            Ok(body) => (body, None),
-            Err(status) => return respond::status(&status, Accepted::json()),
-        }
-    };
-    let arrived = Arrived {
-        request: Request::from_parts(parts, body),
-        streamed,
+    let streams = !body.is_end_stream() && server.streams(&parts);
+    let mut arrived = Arrived {
+        request: Request::from_parts(parts, Bytes::new()),
+        streamed: None,
+        broken: None,
         upgrade,
         identity: Identity::Connection(peer),
         remote,
     };
-    server.handle(arrived).await
+    if body.is_end_stream() {
+        return server.handle(arrived).await;
+    }
+    if streams {
+        arrived.streamed = Some(body);
+        return server.handle(arrived).await;
+    }
+    let mut reading = Reading {
+        server: server.clone(),
+        arrived: Some(arrived),
+    };
+    match collect(body).await {
+        Ok(body) => match reading.arrived.take() {
+            Some(mut arrived) => {
+                *arrived.request.body_mut() = body;
+                server.handle(arrived).await
+            }
+            None => respond::status(
+                &Status::internal("a request that is gone"),
+                Accepted::json(),
+            ),
+        },
+        Err(status) => reading.give_up(status).await,
+    }
+}
+
+/// A request whose body is being read. However that ends, who asked and for
+/// what goes through authentication and authorization to the audit log.
+struct Reading {
+    server: Arc<Server>,
+    arrived: Option<Arrived>,
+}
+
+impl Reading {
+    /// The answer of a request without its body.
+    async fn give_up(&mut self, status: Status) -> Response<Body> {
+        let refused = respond::status(&status, Accepted::json());
+        match self.abandon(status) {
+            Some(handled) => handled.await.unwrap_or(refused),
+            None => refused,
+        }
+    }
+
+    /// Goes on in a task of its own: the connection may end any moment, and
+    /// takes with it what waits for it.
+    fn abandon(&mut self, status: Status) -> Option<JoinHandle<Response<Body>>> {
+        let mut arrived = self.arrived.take()?;
+        arrived.broken = Some(status);
+        let server = self.server.clone();
+        let runtime = Handle::try_current().ok()?;
+        Some(runtime.spawn(async move { server.handle(arrived).await }))
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        // Nobody waits for the answer.
+        drop(self.abandon(Status::bad_request("the request's body broke off")));
+    }
 }
 
 async fn collect(body: Incoming) -> Result<Bytes, Status> {

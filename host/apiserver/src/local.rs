@@ -34,6 +34,7 @@ impl Transport for Local {
             let arrived = Arrived {
                 request,
                 streamed: None,
+                broken: None,
                 upgrade: None,
                 identity: Identity::Known(self.user.clone()),
                 remote: None,

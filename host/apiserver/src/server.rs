@@ -68,6 +68,8 @@ pub(crate) struct Arrived {
     pub(crate) request: Request<Bytes>,
     /// The body instead, where it is passed on as it comes.
     pub(crate) streamed: Option<Incoming>,
+    /// Why the body isn't here: it was too large, or broke off.
+    pub(crate) broken: Option<Status>,
     pub(crate) upgrade: Option<OnUpgrade>,
     pub(crate) identity: Identity,
     /// Of the connection.
@@ -174,6 +176,7 @@ impl Server {
         let Arrived {
             request,
             streamed,
+            broken,
             upgrade,
             identity,
             remote,
@@ -206,6 +209,9 @@ impl Server {
         };
         self.authorizer
             .authorize_audited(&user, &attributes, &noted.trail)?;
+        if let Some(status) = broken {
+            return Err(status);
+        }
         let asked = Asked {
             parts,
             body,

@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(30);
 const MERGE: &str = "application/merge-patch+json";
 
-struct Audited {
-    client: Client,
-    log: PathBuf,
+pub(crate) struct Audited {
+    pub(crate) client: Client,
+    pub(crate) log: PathBuf,
 }
 
-fn configured(dir: &Path, rules: &str) -> AuditConfig {
+pub(crate) fn configured(dir: &Path, rules: &str) -> AuditConfig {
     let policy_file = dir.join("policy.yaml");
     let policy = format!("apiVersion: audit.k8s.io/v1\nkind: Policy\n{rules}");
     fs::write(&policy_file, policy).unwrap();
@@ -34,7 +34,7 @@ fn configured(dir: &Path, rules: &str) -> AuditConfig {
     }
 }
 
-fn start(rules: &str) -> Audited {
+pub(crate) fn start(rules: &str) -> Audited {
     let session = Session::configured(|dir| apiserver::Config {
         audit: Some(configured(dir, rules)),
         ..session::config(dir)
@@ -53,7 +53,7 @@ fn read(path: &Path) -> Vec<Value> {
 }
 
 /// The stages of these events.
-fn stages(events: &[Value]) -> Vec<&str> {
+pub(crate) fn stages(events: &[Value]) -> Vec<&str> {
     events
         .iter()
         .map(|e| e["stage"].as_str().unwrap())
@@ -77,7 +77,7 @@ impl Audited {
     }
 
     #[track_caller]
-    fn of_id(&self, id: &str, stage: &str) -> Vec<Value> {
+    pub(crate) fn of_id(&self, id: &str, stage: &str) -> Vec<Value> {
         self.events(stage, |e| e["auditID"] == id)
     }
 

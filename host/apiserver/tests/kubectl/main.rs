@@ -8,6 +8,7 @@ mod admission;
 mod aggregated;
 mod apply;
 mod audit;
+mod audit_ends;
 mod authorizer;
 mod conversion;
 mod custom;

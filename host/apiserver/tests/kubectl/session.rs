@@ -115,6 +115,16 @@ impl Session {
         Session::through(dir, &kubectl, config, Some(dialer))
     }
 
+    /// With a configuration of its own, reaching others by `dialer`.
+    pub(crate) fn configured_dialing(
+        config: impl FnOnce(&Path) -> Config,
+        dialer: Arc<dyn Dialer>,
+    ) -> Session {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let config = config(dir.path());
+        Session::through(dir, &kubectls()[0], config, Some(dialer))
+    }
+
     fn at(dir: Arc<tempfile::TempDir>, kubectl: &Path, config: Config) -> Session {
         Session::through(dir, kubectl, config, None)
     }

@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
 /// Where the played node listens, and the heads of what it was asked for.
-struct PlayedNode {
-    port: u16,
+pub(crate) struct PlayedNode {
+    pub(crate) port: u16,
     requests: std::sync::mpsc::Receiver<String>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn acceptor(s: &Session) -> TlsAcceptor {
 }
 
 /// Answers logs with text; upgrades everything else and then echoes bytes.
-fn play(s: &Session) -> PlayedNode {
+pub(crate) fn play(s: &Session) -> PlayedNode {
     let acceptor = acceptor(s);
     let (sender, requests) = std::sync::mpsc::channel();
     let listener = s
@@ -105,7 +105,7 @@ pub(crate) fn node<'a>(s: &'a Session, address: &str, port: u16) -> impl Fn(&str
 }
 
 /// A pod that runs on the played node.
-fn place(s: &Session, port: u16) {
+pub(crate) fn place(s: &Session, port: u16) {
     drop(node(s, "127.0.0.1", port));
     s.run_with(
         &["apply", "-f", "-"],
