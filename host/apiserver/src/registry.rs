@@ -118,6 +118,10 @@ impl Serialize for Unversioned<'_> {
     }
 }
 
+/// Bytes, as they are stored, that a webhook is given to convert at a time:
+/// its answer has to be of a bounded size.
+const MOST_CONVERTED: usize = 4 << 20;
+
 /// Whether the stored form is what the kind serves.
 pub(crate) fn is_direct(kind: &KindRef) -> bool {
     // What is stored of a custom kind may be of an older schema.
@@ -145,16 +149,48 @@ pub(crate) fn splice(out: &mut Vec<u8>, bytes: &[u8], revision: Revision) {
 }
 
 pub(crate) fn decode(kind: &KindRef, bytes: &Bytes, revision: Revision) -> Result<Value, Status> {
-    let mut object: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
-    kind.from_stored(&mut object);
-    if let Some(custom) = kind.custom() {
-        let converted = custom
-            .from_storage(vec![object])
-            .map_err(|e| conversion_failed(kind, &e))?;
-        object = converted.into_iter().next().unwrap_or_default();
-    }
+    let converted = converted(kind, vec![parsed(kind, bytes)?])?;
+    let mut object = converted.into_iter().next().unwrap_or_default();
     set_revision(&mut object, revision);
     Ok(object)
+}
+
+/// Several objects as the kind serves them. A definition's webhook is asked
+/// once for all, or once for each [`MOST_CONVERTED`] of them.
+pub(crate) fn decode_all(kind: &KindRef, found: &[KeyValue]) -> Result<Vec<Value>, Status> {
+    let mut objects = Vec::with_capacity(found.len());
+    let mut rest = found;
+    while !rest.is_empty() {
+        let mut size = 0;
+        let fits = rest.iter().take_while(|kv| {
+            size += kv.value.len();
+            size <= MOST_CONVERTED
+        });
+        let (now, later) = rest.split_at(fits.count().max(1));
+        let parsed = now.iter().map(|kv| parsed(kind, &kv.value));
+        objects.extend(converted(kind, parsed.collect::<Result<_, _>>()?)?);
+        rest = later;
+    }
+    for (object, kv) in objects.iter_mut().zip(found) {
+        set_revision(object, kv.mod_revision);
+    }
+    Ok(objects)
+}
+
+/// An object in the version in which it is stored.
+fn parsed(kind: &KindRef, bytes: &Bytes) -> Result<Value, Status> {
+    let mut object: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
+    kind.from_stored(&mut object);
+    Ok(object)
+}
+
+fn converted(kind: &KindRef, objects: Vec<Value>) -> Result<Vec<Value>, Status> {
+    match kind.custom() {
+        Some(custom) => custom
+            .from_storage(objects)
+            .map_err(|e| conversion_failed(kind, &e)),
+        None => Ok(objects),
+    }
 }
 
 /// An object of one version as one of another version of the same resource.

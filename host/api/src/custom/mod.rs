@@ -236,6 +236,11 @@ impl CustomKind {
         defaulting::default(object, schema);
     }
 
+    /// Whether somebody else converts its objects.
+    pub fn asks(&self) -> bool {
+        matches!(self.conversion, Conversion::Webhook(_))
+    }
+
     /// Stored objects in this version; the error is the converter's.
     pub fn from_storage(&self, objects: Vec<Value>) -> Result<Vec<Value>, String> {
         let version = self.api_version();

@@ -137,3 +137,81 @@ fn a_webhook_converts_single_objects_and_mixed_lists() {
         "{message}"
     );
 }
+
+#[test]
+fn a_list_is_converted_at_once() {
+    let webhook = Server::start(|_, review| answer(review));
+    let c = Client::start();
+    let all = |stored: &str| -> Value {
+        let versions = ["v1", "v2", "v3"].map(|name| version(name, name == stored));
+        versions.into_iter().collect()
+    };
+    let mut wanted = definition("example.com", "Thing", &all("v1"));
+    wanted["spec"]["conversion"] = json!({
+        "strategy": "Webhook",
+        "webhook": {
+            "conversionReviewVersions": ["v1"],
+            "clientConfig": webhook.config("/convert"),
+        },
+    });
+    establish(&c, &wanted);
+    let make = |version: &str, i: usize| {
+        let labels = json!({"odd": (i % 2 == 1).to_string()});
+        let object = json!({"apiVersion": format!("example.com/{version}"), "kind": "Thing",
+            "metadata": {"name": format!("t{i}"), "labels": labels}, "spec": {"host": format!("h:{i}")}});
+        c.post(&things(version), &object).1
+    };
+    for i in 0..6 {
+        assert_eq!(make("v1", i)["kind"], "Thing");
+    }
+    let patch = json!({"spec": {"versions": all("v2")}}).to_string();
+    let (_, patched) = c.send(Method::PATCH, DEFINITION, MERGE, patch.as_bytes());
+    assert_eq!(patched["status"]["storedVersions"], json!(["v1", "v2"]));
+    until(|| (make("v2", 6)["kind"] == "Thing").then_some(()));
+    make("v2", 7);
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let partial = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+    // Nothing is stored in v3: all that is listed is converted, and no object
+    // is asked about twice. Who lists by itself, lists another version.
+    for (version, query, accept, sent, names) in [
+        ("v3", "", "application/json", &[8][..], 8),
+        ("v3", "", table, &[8], 8),
+        ("v3", "", partial, &[8], 8),
+        ("v3", "?labelSelector=odd=true", "application/json", &[8], 4),
+        ("v3", "?limit=3", "application/json", &[3], 3),
+        (
+            "v3",
+            "?fieldSelector=metadata.name=t1",
+            "application/json",
+            &[8],
+            1,
+        ),
+    ] {
+        webhook.asked();
+        let (code, list) = c.send(
+            Method::GET,
+            &format!("{}{query}", things(version)),
+            &[("accept", accept)],
+            b"",
+        );
+        assert_eq!(code, StatusCode::OK, "{list}");
+        let asked = webhook.asked();
+        let counts: Vec<usize> = asked
+            .iter()
+            .filter(|(_, review)| review["request"]["desiredAPIVersion"] == "example.com/v3")
+            .map(|(_, review)| review["request"]["objects"].as_array().unwrap().len())
+            .collect();
+        assert_eq!(counts, sent, "{query} {accept}");
+        let listed = list["items"]
+            .as_array()
+            .or(list["rows"].as_array())
+            .unwrap();
+        assert_eq!(listed.len(), names, "{query} {accept}");
+        if accept == "application/json" {
+            let others = listed
+                .iter()
+                .filter(|o| o["apiVersion"] != "example.com/v3");
+            assert_eq!(others.count(), 0, "{list}");
+        }
+    }
+}

@@ -69,16 +69,28 @@ fn expired(call: &Call, token: String) -> Response<Body> {
     respond::json(status.code, &value, call.accepted)
 }
 
-/// The list as one value, in the form that was asked for.
-async fn value(call: &Call, page: Page, metadata: Value) -> Result<Value, Status> {
+/// The objects of a page, as they are served.
+async fn served(call: &Call, page: &mut Page) -> Result<Vec<Value>, Status> {
+    if let Some(objects) = page.objects.take() {
+        return Ok(objects);
+    }
+    if select::asks_for_many(&call.kind) {
+        return registry::decode_all(&call.kind, &page.items);
+    }
     let mut objects = Vec::with_capacity(page.items.len());
     for (i, kv) in page.items.iter().enumerate() {
         body::give_way(i).await;
         let object = registry::decode(&call.kind, &kv.value, kv.mod_revision)?;
-        objects.push(match call.accepted.form {
-            Form::Object | Form::Table(_) => object,
-            Form::Partial => print::partial(&object),
-        });
+        objects.push(object);
+    }
+    Ok(objects)
+}
+
+/// The list as one value, in the form that was asked for.
+async fn value(call: &Call, mut page: Page, metadata: Value) -> Result<Value, Status> {
+    let mut objects = served(call, &mut page).await?;
+    if matches!(call.accepted.form, Form::Partial) {
+        objects = objects.iter().map(print::partial).collect();
     }
     Ok(match call.accepted.form {
         Form::Object => json!({

@@ -2,11 +2,12 @@
 
 use super::super::Call;
 use super::options::{At, ListOptions};
-use super::select::{Selection, range_of};
+use super::select::{Selection, asks_for_many, range_of};
 use super::token::Continue;
 use crate::registry::{self, store_status};
 use api::status::Status;
 use bytes::Bytes;
+use serde_json::Value;
 use store::{KeyValue, Range, Revision, StoreError};
 
 /// Keys read at a time while a selector is applied.
@@ -26,6 +27,8 @@ impl ListOptions {
 /// What was found, as it is stored.
 pub(crate) struct Page {
     pub(crate) items: Vec<KeyValue>,
+    /// The same as they are served, where that was known already.
+    pub(super) objects: Option<Vec<Value>>,
     pub(super) revision: Revision,
     pub(super) next: Option<String>,
     pub(super) remaining: Option<usize>,
@@ -55,6 +58,7 @@ pub(super) fn read(
     let everything = selection.is_everything();
     let mut page = Page {
         items: Vec::new(),
+        objects: (!everything && asks_for_many(&call.kind)).then(Vec::new),
         revision: Revision(0),
         next: None,
         remaining: None,
@@ -83,7 +87,7 @@ pub(super) fn read(
         if everything {
             page.items = std::mem::take(&mut found.items);
         } else {
-            start = take(call, selection, options.limit, &mut found, &mut page.items)?;
+            start = take(call, selection, options.limit, &mut found, &mut page)?;
         }
         let full = options.limit > 0 && page.items.len() >= options.limit;
         if found.remaining > 0 && full {
@@ -99,22 +103,35 @@ pub(super) fn read(
     }
 }
 
-/// Moves what is selected from `found` to `items`, up to the limit; the key to
+/// Moves what is selected from `found` to the page, up to the limit; the key to
 /// go on at. What is left over counts as remaining.
 fn take(
     call: &Call,
     selection: &Selection,
     limit: usize,
     found: &mut store::RangeResult,
-    items: &mut Vec<KeyValue>,
+    page: &mut Page,
 ) -> Result<Bytes, Status> {
+    let mut objects = match page.objects {
+        Some(_) => registry::decode_all(&call.kind, &found.items)?,
+        None => Vec::new(),
+    }
+    .into_iter();
     let mut read = std::mem::take(&mut found.items).into_iter();
     let mut start = Bytes::new();
     for kv in read.by_ref() {
         start = after(&kv.key);
-        if selection.matches_stored(&call.kind, &kv)? {
-            items.push(kv);
-            if limit > 0 && items.len() == limit {
+        let object = objects.next();
+        let selected = match &object {
+            Some(object) => selection.matches(object),
+            None => selection.matches_stored(&call.kind, &kv)?,
+        };
+        if selected {
+            page.items.push(kv);
+            if let Some(all) = &mut page.objects {
+                all.extend(object);
+            }
+            if limit > 0 && page.items.len() == limit {
                 break;
             }
         }

@@ -71,6 +71,12 @@ impl Selection {
     }
 }
 
+/// Whether a webhook makes the served form of the stored one: it had better be
+/// asked once for many objects.
+pub(super) fn asks_for_many(kind: &KindRef) -> bool {
+    kind.custom().is_some_and(|custom| custom.asks())
+}
+
 fn unknown_field(kind: &KindRef, call: &Call, path: &str) -> Status {
     Status::bad_request(format!(
         "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {path}",
