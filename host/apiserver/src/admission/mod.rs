@@ -223,6 +223,9 @@ impl Admission {
         let create = a.operation == Operation::Create;
         node_restriction::check(&self.store, a, object, old)?;
         certificates::check(&self.authorizer, a, object, old)?;
+        if a.is("", "namespaces") {
+            pod_security::check_namespace(a, object, old)?;
+        }
         if a.is("", "pods") {
             warnings.extend(pod_security::check(&self.store, a, object, old)?);
         }

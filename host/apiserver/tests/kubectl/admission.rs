@@ -71,6 +71,46 @@ fn a_namespace_names_the_level_of_its_pods() {
 }
 
 #[test]
+fn a_namespace_names_the_version_of_its_level() {
+    let s = Session::first();
+    let label = |labels: &[&str]| {
+        let own: Vec<String> = labels
+            .iter()
+            .map(|l| format!("pod-security.kubernetes.io/{l}"))
+            .collect();
+        let mut command = vec!["label", "--overwrite", "namespace", "default"];
+        command.extend(own.iter().map(String::as_str));
+        s.run(&command)
+    };
+    let pod = |name: &str| POD.replace("name: p}", &format!("name: {name}}}"));
+    let create = |name: &str| s.run_with(&["create", "-f", "-"], &pod(name));
+    // Before 1.8 restricted knew of little more than root.
+    label(&["enforce=restricted", "enforce-version=v1.7"]).says("labeled");
+    create("old").fails("violates PodSecurity \"restricted:v1.7\": runAsNonRoot != true (pod or container \"c\" must set securityContext.runAsNonRoot=true)");
+    label(&["enforce-version=v1.8"]).says("labeled");
+    create("old")
+        .fails("violates PodSecurity \"restricted:v1.8\": allowPrivilegeEscalation != false");
+    label(&["enforce=baseline", "warn=restricted", "warn-version=v1.21"]).says("labeled");
+    create("p").warns("would violate PodSecurity \"restricted:v1.21\": allowPrivilegeEscalation != false (container \"c\" must set securityContext.allowPrivilegeEscalation=false), runAsNonRoot");
+    // What will come is the latest for now.
+    label(&["enforce=restricted", "enforce-version=v1.99"]).says("labeled");
+    create("new")
+        .fails("violates PodSecurity \"restricted:v1.99\": allowPrivilegeEscalation != false");
+    for (wrong, why) in [
+        (
+            "enforce-version=v2.0",
+            "metadata.labels[pod-security.kubernetes.io/enforce-version]: Invalid value: \"v2.0\": must be \"latest\" or \"v1.x\"",
+        ),
+        (
+            "audit=strict",
+            "metadata.labels[pod-security.kubernetes.io/audit]: Invalid value: \"strict\": must be one of privileged, baseline, restricted",
+        ),
+    ] {
+        label(&[wrong]).fails(why);
+    }
+}
+
+#[test]
 fn containers_stay_within_the_limits_of_their_namespace() {
     let s = Session::first();
     s.run_with(&["create", "-f", "-"], r#"
