@@ -2,6 +2,7 @@
 //! whether a key signed it. Bounded in size; nothing in the claims is checked
 //! here.
 
+use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
@@ -15,6 +16,67 @@ pub(super) fn header(token: &str) -> Option<Header> {
     match token.len() > TOKEN_MAX {
         true => None,
         false => jsonwebtoken::decode_header(token).ok(),
+    }
+}
+
+/// How a token is signed: by what the library verifies, or by ECDSA of P-521
+/// and SHA-512, which it doesn't (RFC 7518, 3.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signed {
+    By(Algorithm),
+    Es512,
+}
+
+/// Which key is said to have signed a token, and how.
+pub(super) fn signed(token: &str) -> Option<(Option<String>, Signed)> {
+    if let Some(header) = header(token) {
+        return Some((header.kid, Signed::By(header.alg)));
+    }
+    if token.len() > TOKEN_MAX {
+        return None;
+    }
+    let bytes = URL_SAFE_NO_PAD.decode(token.split('.').next()?).ok()?;
+    let header: Value = serde_json::from_slice(&bytes).ok()?;
+    let id = match header.get("kid") {
+        Some(id) => Some(id.as_str()?.to_owned()),
+        None => None,
+    };
+    (header["alg"] == "ES512").then_some((id, Signed::Es512))
+}
+
+/// A point of P-521, uncompressed.
+#[derive(Clone, Debug)]
+pub(super) struct P521(Vec<u8>);
+
+impl P521 {
+    /// The key that a JWK (RFC 7518, 6.2) describes, if it is one of this
+    /// curve.
+    pub(super) fn of(jwk: &Value) -> Option<P521> {
+        if jwk["kty"] != "EC" || jwk["crv"] != "P-521" {
+            return None;
+        }
+        let mut point = vec![4];
+        for axis in ["x", "y"] {
+            let bytes = URL_SAFE_NO_PAD.decode(jwk[axis].as_str()?).ok()?;
+            if bytes.len() != 66 {
+                return None;
+            }
+            point.extend(bytes);
+        }
+        Some(P521(point))
+    }
+
+    /// The claims of a token that it signed.
+    pub(super) fn verified(&self, token: &str) -> Option<Value> {
+        let (said, signature) = token.rsplit_once('.')?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
+        if signed(token)?.1 != Signed::Es512 {
+            return None;
+        }
+        UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, &self.0)
+            .verify(said.as_bytes(), &signature)
+            .ok()?;
+        unverified(token)
     }
 }
 

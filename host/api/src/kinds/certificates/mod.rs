@@ -2,6 +2,7 @@
 //! that it carries.
 
 mod request;
+mod signature;
 mod status;
 
 pub use request::SigningRequest;

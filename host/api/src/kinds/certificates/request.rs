@@ -1,6 +1,7 @@
 //! The PEM blocks of requests and certificates: the frame of both, and what a
 //! request (PKCS #10, RFC 2986) asks for. Bounded by the size of an object.
 
+use super::signature;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use x509_parser::certification_request::X509CertificationRequest;
@@ -51,9 +52,9 @@ impl SigningRequest {
             _ => return Err("asn1: structure error: tags don't match"),
         }
         let (_, request) = X509CertificationRequest::from_der(&block.der).map_err(|_| MALFORMED)?;
-        request
-            .verify_signature()
-            .map_err(|_| "x509: the request's signature isn't its key's")?;
+        if !signature::is_valid(&request) {
+            return Err("x509: the request's signature isn't its key's");
+        }
         let info = &request.certification_request_info;
         let mut read = SigningRequest {
             public_key: info.subject_pki.raw.to_vec(),

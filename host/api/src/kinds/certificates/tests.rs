@@ -225,3 +225,62 @@ fn no_bytes_but_the_signed_ones_are_a_request() {
         }
     }
 }
+
+// Requests of u in g, by OpenSSL.
+const P521_SHA256: &str = "\
+    MIIBWzCBvQIBADAYMQowCAYDVQQKDAFnMQowCAYDVQQDDAF1MIGbMBAGByqGSM49AgEGBSuB\
+    BAAjA4GGAAQAoTakPhH1i/38zjT/UwK7/rh65OnSVv5/Ar81elcvmYFOFtI5adoBBbD6yfa8\
+    v0q4mMITbyhp3d2Q0YcHF/6MfMUAAq78gAQ99Cs08P+txv+Xg40YJUH1+UEBdK9PpIm1DaKw\
+    xWpwL7JqcmSjkqrb2w+VpxT0TEQQLXfxUm4/2lYLuBGgADAKBggqhkjOPQQDAgOBjAAwgYgC\
+    QgHv433LxcWzYYwXCCp/HMyTTE/P1Ib4GYtuA8QH5lojw3B0X+ZdLKq0ArCu3zZ31mfkC3u/\
+    IkRDII7JCtX7TeanTAJCAOTygp5enaO8o17N14yFttESkF4XikVrOosftIR0ISatNqS7rGRp\
+    nLBoSQi2iQ6IyANs/i/MVCUXElRItJNPbjpO";
+const P521_SHA384: &str = "\
+    MIIBWzCBvQIBADAYMQowCAYDVQQKDAFnMQowCAYDVQQDDAF1MIGbMBAGByqGSM49AgEGBSuB\
+    BAAjA4GGAAQAoTakPhH1i/38zjT/UwK7/rh65OnSVv5/Ar81elcvmYFOFtI5adoBBbD6yfa8\
+    v0q4mMITbyhp3d2Q0YcHF/6MfMUAAq78gAQ99Cs08P+txv+Xg40YJUH1+UEBdK9PpIm1DaKw\
+    xWpwL7JqcmSjkqrb2w+VpxT0TEQQLXfxUm4/2lYLuBGgADAKBggqhkjOPQQDAwOBjAAwgYgC\
+    QgEAJwOdIIuLAXQvaX3Nyu1o3ihA6mNQFML4L6mjhLwnZDdZPeB08WQ9Fa9F99xH+drl0aMz\
+    NwCKNrDtq2awyIB7hQJCAJfWI0xQoQfMQ2KilID/uJ++KJ0oDH3ZQ/JV0PuZVS9a4Rrw/29g\
+    YPSEM8bwdaeChoL81Rnfck4KJmmwcIUJFrMT";
+const P521_SHA512: &str = "\
+    MIIBWjCBvQIBADAYMQowCAYDVQQKDAFnMQowCAYDVQQDDAF1MIGbMBAGByqGSM49AgEGBSuB\
+    BAAjA4GGAAQAoTakPhH1i/38zjT/UwK7/rh65OnSVv5/Ar81elcvmYFOFtI5adoBBbD6yfa8\
+    v0q4mMITbyhp3d2Q0YcHF/6MfMUAAq78gAQ99Cs08P+txv+Xg40YJUH1+UEBdK9PpIm1DaKw\
+    xWpwL7JqcmSjkqrb2w+VpxT0TEQQLXfxUm4/2lYLuBGgADAKBggqhkjOPQQDBAOBiwAwgYcC\
+    QgDk/7cB01pwIQGGpn3NfJqZPgtbxsUP6d6yh9GAngXZmwuAkW5LPTIpe/hQfbEtXGng8k2N\
+    /HK6SwYMxsj5nPaMhQJBTmJHm1lhewSzk+RewTtSvfX21oiu5Zqv8GuXNLVACw3ADYjQUaHL\
+    aIBUQYsiI62c67irAiFnhMoVtnV7smV6M04=";
+const P384_SHA512: &str = "\
+    MIIBDzCBlwIBADAYMQowCAYDVQQKDAFnMQowCAYDVQQDDAF1MHYwEAYHKoZIzj0CAQYFK4EE\
+    ACIDYgAEn3Blj5oAerIG1aoJ1UuKq4+eAZzjxME9Zp6V1fPWKYTIaCSAanztsKybBBCzXtMT\
+    TyH9w5Ff0kNdIonQG8U3m8c1lkW75Silyq+zOCziQ3KVwcmJcI8P2mN46jUvtqtfoAAwCgYI\
+    KoZIzj0EAwQDZwAwZAIwYxEkpTHqaIVs5JqI0kGPaK1lClwaqhxlWKFfWXuyeQJLA3gjVMpH\
+    Na/xsBt/wEK6AjBllxYKdidnALmDNWpFnuIBULgHXjfsr9vfe8TPMgoG0+oFbJkht+OoTphc\
+    ShPgroc=";
+const P256_SHA512: &str = "\
+    MIHTMHoCAQAwGDEKMAgGA1UECgwBZzEKMAgGA1UEAwwBdTBZMBMGByqGSM49AgEGCCqGSM49\
+    AwEHA0IABL952eH9wekuYb7b1SrXk9V9eMdZG94VmHU15A4tFTmMHyJOBYzwspjvvPBy5Dw6\
+    ioSIuctRTtmx12nfALDtow6gADAKBggqhkjOPQQDBANJADBGAiEAkIXPkdfS8XkTl/QxSYk8\
+    P0QSDYOUlkV00bcDeOkv+m0CIQCtEu23ZNN6LW9jVyA5XXYoCKbFKZq8Ep0FFx4jBZ9mcA==";
+
+#[test]
+fn requests_are_signed_by_every_curve_and_digest() {
+    for signed in [
+        P521_SHA256,
+        P521_SHA384,
+        P521_SHA512,
+        P384_SHA512,
+        P256_SHA512,
+    ] {
+        let engine = base64::engine::general_purpose::STANDARD;
+        let whole = engine.decode(signed).expect("base64");
+        let read = parse(&whole).expect(signed);
+        assert_eq!(read.common_name, "u");
+        let at = whole.windows(3).position(|w| w == [0x0c, 1, b'u']);
+        let mut other = whole.clone();
+        other[at.expect("the common name") + 2] = b'v';
+        let refused = Err("x509: the request's signature isn't its key's");
+        assert_eq!(parse(&other), refused, "{signed}");
+    }
+}

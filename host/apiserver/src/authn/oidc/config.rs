@@ -2,6 +2,7 @@
 //! their rules (`apis/apiserver/validation`).
 
 use super::mapping::{Mapping, Source};
+use crate::authn::jws::Signed;
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -93,9 +94,9 @@ impl OidcConfig {
         }
     }
 
-    pub(super) fn algorithms(&self) -> Result<Vec<Algorithm>, OidcError> {
+    pub(super) fn algorithms(&self) -> Result<Vec<Signed>, OidcError> {
         if self.signing_algs.is_empty() {
-            return Ok(vec![Algorithm::RS256]);
+            return Ok(vec![Signed::By(Algorithm::RS256)]);
         }
         let all = self.signing_algs.iter();
         all.map(|name| algorithm(name).ok_or_else(|| OidcError::Algorithm(name.clone())))
@@ -126,19 +127,28 @@ pub(super) fn check_url(url: &str, own: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Upstream's list, but for ES512, which the library that verifies lacks.
-pub(super) const ALGORITHMS: [(&str, Algorithm); 8] = [
-    ("RS256", Algorithm::RS256),
-    ("RS384", Algorithm::RS384),
-    ("RS512", Algorithm::RS512),
-    ("ES256", Algorithm::ES256),
-    ("ES384", Algorithm::ES384),
-    ("PS256", Algorithm::PS256),
-    ("PS384", Algorithm::PS384),
-    ("PS512", Algorithm::PS512),
+/// Upstream's list.
+pub(super) const ALGORITHMS: [(&str, Signed); 9] = [
+    ("RS256", Signed::By(Algorithm::RS256)),
+    ("RS384", Signed::By(Algorithm::RS384)),
+    ("RS512", Signed::By(Algorithm::RS512)),
+    ("ES256", Signed::By(Algorithm::ES256)),
+    ("ES384", Signed::By(Algorithm::ES384)),
+    ("ES512", Signed::Es512),
+    ("PS256", Signed::By(Algorithm::PS256)),
+    ("PS384", Signed::By(Algorithm::PS384)),
+    ("PS512", Signed::By(Algorithm::PS512)),
 ];
 
-fn algorithm(name: &str) -> Option<Algorithm> {
+/// An algorithm by upstream's name for it.
+pub(super) fn named(algorithm: Signed) -> String {
+    match algorithm {
+        Signed::By(algorithm) => format!("{algorithm:?}"),
+        Signed::Es512 => "ES512".to_owned(),
+    }
+}
+
+fn algorithm(name: &str) -> Option<Signed> {
     let known = ALGORITHMS.iter().find(|(known, _)| *known == name);
     known.map(|(_, algorithm)| *algorithm)
 }
@@ -207,7 +217,7 @@ mod tests {
 
     #[test]
     fn no_symmetric_key_and_no_lack_of_one_signs() {
-        for name in ["none", "HS256", "rs256", "ES512", ""] {
+        for name in ["none", "HS256", "rs256", "es512", ""] {
             let told = OidcConfig {
                 signing_algs: vec!["ES256".to_owned(), name.to_owned()],
                 ..config("https://i")
@@ -215,6 +225,6 @@ mod tests {
             assert!(told.algorithms().is_err(), "{name}");
         }
         let usual = config("https://i").algorithms().ok();
-        assert_eq!(usual, Some(vec![Algorithm::RS256]));
+        assert_eq!(usual, Some(vec![Signed::By(Algorithm::RS256)]));
     }
 }

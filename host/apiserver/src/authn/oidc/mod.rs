@@ -18,13 +18,13 @@ mod tests;
 
 pub use config::{OidcConfig, OidcError};
 
-use super::jws;
+use super::jws::{self, P521, Signed};
 use crate::config::Config;
 use crate::user::User;
 use crate::webhook::{Client, trusting};
 use jiff::Timestamp;
+use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, DecodingKey};
 use mapping::Mapping;
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -54,7 +54,12 @@ const AUTHORITIES: [&str; 4] = [
 /// What signs for the issuer.
 struct Key {
     id: Option<String>,
-    key: DecodingKey,
+    key: Verifier,
+}
+
+enum Verifier {
+    Library(DecodingKey),
+    P521(P521),
 }
 
 /// What is known of the issuer's keys.
@@ -76,7 +81,7 @@ struct Issuer {
     /// PEM; `None`: this machine's.
     authorities: Option<Vec<u8>>,
     mapping: Mapping,
-    algorithms: Vec<Algorithm>,
+    algorithms: Vec<Signed>,
 }
 
 pub(crate) struct Oidc {
@@ -178,14 +183,16 @@ impl Oidc {
         let wrong = |why: String| format!("oidc: verify token: {why}");
         // Before the signature: what is wrong anyway costs no fetch.
         claims::check(claimed, &self.issuer.audiences, now).map_err(wrong)?;
-        let header = jws::header(token).ok_or_else(|| wrong("malformed jwt".to_owned()))?;
-        if !self.issuer.algorithms.contains(&header.alg) {
+        let signed = jws::signed(token).ok_or_else(|| wrong("malformed jwt".to_owned()))?;
+        if !self.issuer.algorithms.contains(&signed.1) {
+            let expected = self.issuer.algorithms.iter().map(|a| config::named(*a));
+            let expected: Vec<String> = expected.collect();
+            let got = config::named(signed.1);
             return Err(wrong(format!(
-                "oidc: id token signed with unsupported algorithm, expected {:?} got {:?}",
-                self.issuer.algorithms, header.alg
+                "oidc: id token signed with unsupported algorithm, expected {expected:?} got {got:?}"
             )));
         }
-        let by = (header.kid.as_deref(), header.alg);
+        let by = (signed.0.as_deref(), signed.1);
         let claims = match verified(&known, token, by) {
             Some(claims) => Some(claims),
             None => {
@@ -270,19 +277,26 @@ fn keys(set: &Value) -> Vec<Key> {
     let listed = set["keys"].as_array().map_or(&[][..], Vec::as_slice);
     let read = |key: &Value| {
         let jwk: Jwk = serde_json::from_value(key.clone()).ok()?;
-        Some(Key {
-            id: jwk.common.key_id.clone(),
-            key: DecodingKey::from_jwk(&jwk).ok()?,
-        })
+        let id = jwk.common.key_id.clone();
+        let key = match P521::of(key) {
+            Some(point) => Verifier::P521(point),
+            None => Verifier::Library(DecodingKey::from_jwk(&jwk).ok()?),
+        };
+        Some(Key { id, key })
     };
     listed.iter().filter_map(read).take(MAX_KEYS).collect()
 }
 
-fn verified(keys: &Keys, token: &str, by: (Option<&str>, Algorithm)) -> Option<Value> {
-    let (id, algorithm) = by;
+fn verified(keys: &Keys, token: &str, by: (Option<&str>, Signed)) -> Option<Value> {
+    let (id, signed) = by;
     let fits = |key: &&Key| id.is_none_or(|id| key.id.as_deref() == Some(id));
-    let fitting = keys.keys.iter().filter(fits);
-    // A key for another family of algorithms verifies nothing.
-    let mut fitting = fitting.filter(|key| key.key.family() == algorithm.family());
-    fitting.find_map(|key| jws::verified(token, &key.key, algorithm))
+    let mut fitting = keys.keys.iter().filter(fits);
+    fitting.find_map(|key| match (&key.key, signed) {
+        (Verifier::P521(point), Signed::Es512) => point.verified(token),
+        // A key for another family of algorithms verifies nothing.
+        (Verifier::Library(key), Signed::By(algorithm)) if key.family() == algorithm.family() => {
+            jws::verified(token, key, algorithm)
+        }
+        (Verifier::Library(_) | Verifier::P521(_), Signed::By(_) | Signed::Es512) => None,
+    })
 }

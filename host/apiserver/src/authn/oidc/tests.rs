@@ -1,3 +1,4 @@
+use super::jws::{Signed, signed};
 use super::{Keys, keys, verified};
 use jsonwebtoken::Algorithm::{self, ES256, PS256, RS256};
 use serde_json::{Value, json};
@@ -32,6 +33,7 @@ fn read(set: &Value) -> Keys {
 }
 
 fn proves(set: &Value, token: &str, by: (Option<&str>, Algorithm)) -> bool {
+    let by = (by.0, Signed::By(by.1));
     verified(&read(set), token, by).is_some_and(|claims| claims["sub"] == "a")
 }
 
@@ -88,10 +90,10 @@ fn no_bytes_but_the_signed_ones_are_a_token() {
             }
         }
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        let _ = super::jws::header(&text);
+        let _ = signed(&text);
         let claimed = super::jws::unverified(&text);
         assert!(claimed.is_none_or(|c| c.is_object()), "{text}");
-        if let Some(claims) = verified(&known, &text, (None, RS256)) {
+        if let Some(claims) = verified(&known, &text, (None, Signed::By(RS256))) {
             assert_eq!(
                 (&claims["sub"], &claims["aud"]),
                 (&json!("a"), &json!("c")),
@@ -128,5 +130,51 @@ fn key_sets_of_any_form_are_read() {
         }
         let set = json!({"keys": [key]});
         assert!(keys(&set).len() <= 1, "{set}");
+    }
+}
+
+/// A token that this key signs by ES512 as `id`, and the JWK of the key.
+fn es512(id: &Value) -> (String, Value) {
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+    let key = EcdsaKeyPair::generate(&ECDSA_P521_SHA512_FIXED_SIGNING).expect("a key");
+    let (x, y) = key.public_key().as_ref()[1..].split_at(66);
+    let jwk = json!({"kty": "EC", "crv": "P-521", "kid": id, "alg": "ES512",
+        "x": B64.encode(x), "y": B64.encode(y)});
+    let header = B64.encode(json!({"alg": "ES512", "kid": id}).to_string());
+    let claims = B64.encode(json!({"sub": "a", "exp": 4_102_444_800_u64}).to_string());
+    let said = format!("{header}.{claims}");
+    let signature = key
+        .sign(&SystemRandom::new(), said.as_bytes())
+        .expect("a signature");
+    (format!("{said}.{}", B64.encode(signature)), jwk)
+}
+
+#[test]
+fn the_longest_curve_signs_too() {
+    let (token, jwk) = es512(&json!("k"));
+    let (_, other) = es512(&json!("k"));
+    let (id, by) = signed(&token).expect("a header");
+    assert_eq!((id.as_deref(), by), (Some("k"), Signed::Es512));
+    let proves = |key: &Value, token: &str, by: (Option<&str>, Signed)| {
+        let set = json!({"keys": [rsa(), key]});
+        verified(&read(&set), token, by).is_some_and(|claims| claims["sub"] == "a")
+    };
+    let mut short = jwk.clone();
+    short["x"] = "AQAB".into();
+    let tampered = token.replacen("eyJ", "eyK", 2);
+    for (key, token, by, good) in [
+        (&jwk, &token, (Some("k"), Signed::Es512), true),
+        (&jwk, &token, (None, Signed::Es512), true),
+        (&jwk, &token, (Some("x"), Signed::Es512), false),
+        (&jwk, &token, (Some("k"), Signed::By(ES256)), false),
+        (&other, &token, (Some("k"), Signed::Es512), false),
+        (&short, &token, (Some("k"), Signed::Es512), false),
+        (&jwk, &tampered, (Some("k"), Signed::Es512), false),
+        (&jwk, &TOKEN.to_owned(), (None, Signed::Es512), false),
+    ] {
+        assert_eq!(proves(key, token, by), good, "{key} {token} {by:?}");
     }
 }
