@@ -237,9 +237,19 @@ pub(crate) fn store_status(error: StoreError) -> Status {
             "RequestEntityTooLarge",
             format!("etcdserver: request is too large ({bytes} bytes, limit {max})"),
         ),
+        // As upstream passes on what etcd says, and what it doesn't say in time.
+        StoreError::Etcd { what } => Status::new(500, "", what),
+        StoreError::Unavailable { what } => {
+            log::warn!("store: {what}");
+            Status::timeout(TIMED_OUT)
+        }
         other => Status::internal(other),
     }
 }
+
+/// What upstream's finisher says where a request's time is over.
+pub(crate) const TIMED_OUT: &str =
+    "Timeout: request did not complete within requested timeout - context deadline exceeded";
 
 /// A resourceVersion that hasn't happened yet.
 pub(crate) fn too_large(requested: u64, newest: u64) -> Status {

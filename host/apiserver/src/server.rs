@@ -1,6 +1,7 @@
 //! One request, from whoever brought it to its response: authenticate, route,
 //! authorize, dispatch, count.
 
+mod checks;
 mod elsewhere;
 
 use crate::admission::Admission;
@@ -20,7 +21,7 @@ use crate::respond::{self, Accepted};
 use crate::rest::{Answer, Call};
 use crate::route::{ResourceRoute, Route, route};
 use crate::user::User;
-use crate::{discovery, documents, health};
+use crate::{discovery, documents};
 use api::status::Status;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -371,16 +372,19 @@ impl Server {
             })
     }
 
-    fn other(&self, parts: &http::request::Parts, verb: &str, path: &str, query: &Query) -> Answer {
+    async fn other(
+        &self,
+        parts: &http::request::Parts,
+        verb: &str,
+        path: &str,
+        query: &Query,
+    ) -> Answer {
         if verb != "get" {
             return Err(Status::method_not_allowed());
         }
         let words: Vec<&str> = path.split('/').filter(|w| !w.is_empty()).collect();
-        let accept = parts
-            .headers
-            .get(header::ACCEPT)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default();
+        let accept = parts.headers.get(header::ACCEPT);
+        let accept = accept.and_then(|v| v.to_str().ok()).unwrap_or_default();
         let table = self.kinds.table();
         let aggregated = discovery::wants_aggregated(accept);
         let mut accepted =
@@ -389,11 +393,8 @@ impl Server {
         let json = |value: Value| Ok(respond::json(200, &value, accepted));
         match words.as_slice() {
             [] => json(discovery::paths(&table)),
-            ["healthz" | "livez" | "readyz"] => Ok(self.health(words[0], query)),
-            ["healthz" | "livez" | "readyz", check @ ..] => {
-                health::one(&self.checks(), &check.join("/"))
-                    .map(|(code, text)| respond::text(code, text))
-                    .ok_or_else(Status::no_such_path)
+            [endpoint @ ("healthz" | "livez" | "readyz"), check @ ..] => {
+                self.health(endpoint, check, query).await
             }
             ["version"] => json(documents::version()),
             // Atoll's own: a backup over the network, read with `atoll store`.
@@ -473,24 +474,6 @@ impl Server {
             revision: self.store.revision().0,
             objects,
         }
-    }
-
-    /// What has to hold for the server to be of use.
-    fn checks(&self) -> [health::Check; 2] {
-        // A store that can't read can't serve; it answers from memory.
-        let probe = store::Range::key("/registry/core/namespaces/default");
-        let read = self.store.range(&probe).map(|_| ());
-        [("ping", Ok(())), ("etcd", read.map_err(|e| e.to_string()))]
-    }
-
-    fn health(&self, endpoint: &str, query: &Query) -> Response<Body> {
-        let (code, text) = health::all(endpoint, &self.checks(), query);
-        let mut response = respond::text(code, text);
-        response.headers_mut().insert(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        );
-        response
     }
 }
 

@@ -207,6 +207,9 @@ pub enum StoreError {
     EtcdOptions { what: String },
     #[error("this is not the etcd that it was: {what}")]
     EtcdChanged { what: String },
+    /// etcd's own words; what was asked may have been carried out or not.
+    #[error("{what}")]
+    Etcd { what: String },
     /// What was asked may have been carried out or not.
     #[error("etcd is unavailable: {what}")]
     Unavailable { what: String },

@@ -139,7 +139,7 @@ impl Clients {
         let invoked = self.tick();
         let answer = match store.txn(txn.clone()).await {
             Ok(outcome) => Some(Answer::of_txn(&outcome)),
-            Err(StoreError::Unavailable { .. }) => None,
+            Err(StoreError::Unavailable { .. } | StoreError::Etcd { .. }) => None,
             Err(error) => panic!("{error}"),
         };
         if let Some(Answer::Conflict(_, current)) = &answer {
@@ -351,6 +351,79 @@ async fn another_etcd_in_its_place_stops_the_store() {
         store.txn(put("key", "3")).await,
         Err(StoreError::Stopped)
     ));
+}
+
+/// Writes keys of its own until told to stop; those that were acknowledged.
+async fn write(
+    store: Store,
+    writer: usize,
+    count: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+) -> Vec<String> {
+    let mut done = Vec::new();
+    for i in 0.. {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let key = format!("{writer}/{i}");
+        match store.txn(put(&key, &key)).await {
+            Ok(_) => {
+                count.fetch_add(1, Ordering::SeqCst);
+                done.push(key);
+            }
+            Err(StoreError::Unavailable { .. } | StoreError::Etcd { .. }) => {}
+            Err(e) => panic!("{key}: {e}"),
+        }
+    }
+    done
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_killed_under_load_loses_nothing() {
+    let mut members = Etcd::members(3);
+    let options = EtcdOptions {
+        servers: members.iter().map(Etcd::url).collect(),
+        ..EtcdOptions::default()
+    };
+    let stores = [connect(&options).await, connect(&options).await];
+    let (count, stop): (Arc<AtomicU64>, Arc<AtomicBool>) = Default::default();
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..4 {
+        let store = stores[writer % 2].clone();
+        writers.spawn(write(store, writer, count.clone(), stop.clone()));
+    }
+    let more = async |what: &str| {
+        let wanted = count.load(Ordering::SeqCst) + 200;
+        within(what, async {
+            while count.load(Ordering::SeqCst) < wanted {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    };
+    more("the first writes").await;
+    // Each in turn: the one that is used and the leader among them.
+    for member in &mut members {
+        member.kill();
+        more("writes to the others").await;
+        member.start_again();
+    }
+    more("writes to all").await;
+    stop.store(true, Ordering::SeqCst);
+    let written: Vec<String> = writers.join_all().await.into_iter().flatten().collect();
+    for store in &stores {
+        within("what is there", async {
+            while store.fresh(None).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        for key in &written {
+            let found = store.range(&Range::key(key.clone())).unwrap().items;
+            assert_eq!(found.len(), 1, "{key} of {} is lost", written.len());
+            assert_eq!(found[0].value, *key);
+        }
+    }
 }
 
 fn compare(key: &str, mod_revision: Revision) -> Compare {

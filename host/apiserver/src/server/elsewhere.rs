@@ -44,7 +44,7 @@ impl Server {
         match route {
             Route::Other { verb, path } => {
                 noted.labels = Labels::other(verb);
-                self.other(&asked.parts, verb, &path, &asked.query)
+                self.other(&asked.parts, verb, &path, &asked.query).await
             }
             Route::Resource(found) => self.resource(asked, found, noted).await,
         }

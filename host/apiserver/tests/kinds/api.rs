@@ -89,6 +89,13 @@ impl Api {
         })
     }
 
+    /// What an administrator gets that is no object.
+    pub(crate) fn text(&self, path: &str) -> (u16, String) {
+        let root = User::new("root", ["system:masters".to_owned()]);
+        let (code, bytes) = self.raw(root, path);
+        (code, String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
     pub(crate) fn send(&self, method: &str, path: &str, media: &str, body: &Value) -> Answer {
         let request = request(method, path, media, body);
         self.together(vec![request]).pop().unwrap()

@@ -1,8 +1,10 @@
-//! Two API servers on one etcd: each sees at once what the other did.
+//! API servers on an etcd: two see at once what the other did; one says what is
+//! wrong while the etcd is away.
 
-use crate::api::{Api, MERGE};
+use crate::api::{Api, MERGE, request};
 use crate::etcd::Etcd;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -39,4 +41,51 @@ fn what_one_server_writes_the_other_reads_updates_and_deletes() {
         b.delete(&path);
         a.refuses("GET", &path, &Value::Null, 404, "not found");
     }
+}
+
+#[test]
+fn an_etcd_that_is_away_is_told_of_until_it_is_back() {
+    let mut etcd = Etcd::start();
+    let api = Api::on_etcd(&etcd.url());
+    let map = |name: &str| json!({"metadata": {"name": name}});
+    api.create(MAPS, &map("a"));
+    assert_eq!(api.text("/readyz"), (200, "ok".to_owned()));
+    etcd.kill();
+    let path = format!("{MAPS}/a");
+    let answers = api.together(vec![
+        request("GET", &path, "", &Value::Null),
+        request("GET", MAPS, "", &Value::Null),
+        request("POST", MAPS, "application/json", &map("b")),
+        request("PATCH", &path, MERGE, &json!({"data": {"a": "b"}})),
+        request("DELETE", &path, "", &Value::Null),
+    ]);
+    for answer in answers {
+        assert_eq!(
+            (answer.0, &answer.1["reason"]),
+            (504, &json!("Timeout")),
+            "{}",
+            answer.1
+        );
+        assert_eq!(
+            answer.1["message"],
+            "Timeout: request did not complete within requested timeout - context deadline exceeded"
+        );
+    }
+    for endpoint in ["healthz", "livez", "readyz"] {
+        let body =
+            format!("[+]ping ok\n[-]etcd failed: reason withheld\n{endpoint} check failed\n");
+        assert_eq!(api.text(&format!("/{endpoint}")), (500, body));
+    }
+    let (code, body) = api.text("/readyz/etcd");
+    assert_eq!(code, 500);
+    let wanted = "internal server error: error getting data from etcd: ";
+    assert!(body.starts_with(wanted), "{body}");
+    assert_eq!(api.text("/livez?exclude=etcd"), (200, "ok".to_owned()));
+    etcd.start_again();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while api.text("/readyz").0 != 200 {
+        assert!(Instant::now() < deadline, "{:?}", api.text("/readyz"));
+    }
+    api.create(MAPS, &map("c"));
+    assert_eq!(api.get(&path)["metadata"]["name"], "a");
 }

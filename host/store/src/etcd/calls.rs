@@ -106,6 +106,10 @@ pub(super) fn error(status: Status) -> StoreError {
         let bytes = max.request_bytes;
         return StoreError::TooLarge { bytes, max: bytes };
     }
+    if status.message.starts_with("etcdserver: ") {
+        let what = status.message;
+        return StoreError::Etcd { what };
+    }
     let what = match status.code {
         UNAVAILABLE => status.message,
         code => format!("{} (code {code})", status.message),

@@ -78,7 +78,9 @@ impl Feed {
                     let link = feed.link.clone();
                     return Ok((feed, link));
                 }
-                Err(error @ StoreError::Unavailable { .. }) => refused = Some(error),
+                Err(error @ (StoreError::Unavailable { .. } | StoreError::Etcd { .. })) => {
+                    refused = Some(error);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -127,7 +129,9 @@ impl Feed {
                 Ok(()) => continue,
                 Err(Lost::Compacted) => match self.reload().await {
                     Ok(()) => continue,
-                    Err(StoreError::Unavailable { what }) => log::warn!("etcd: {what}"),
+                    Err(StoreError::Unavailable { what } | StoreError::Etcd { what }) => {
+                        log::warn!("etcd: {what}");
+                    }
                     Err(error) => return self.stop(&error),
                 },
                 Err(Lost::Connection(status)) => log::warn!("etcd: {}", status.message),

@@ -128,6 +128,10 @@ impl Remote {
                         let what = what.clone();
                         Err(StoreError::Unavailable { what })
                     }
+                    Err(StoreError::Etcd { what }) => {
+                        let what = what.clone();
+                        Err(StoreError::Etcd { what })
+                    }
                     Err(_) => std::mem::replace(&mut asked, Err(StoreError::Stopped)),
                 };
                 let _ = reply.send(answer);

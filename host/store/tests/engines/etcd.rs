@@ -17,6 +17,9 @@ struct Certificates {
 }
 
 pub(crate) struct Etcd {
+    name: String,
+    /// All members: NAME=URL, separated by commas.
+    cluster: String,
     dir: TempDir,
     tls: Option<Certificates>,
     ports: [u16; 3],
@@ -68,8 +71,12 @@ impl Etcd {
             }
         }
         let ports = ports();
-        let child = spawn(&dir, tls.is_some(), ports);
+        let name = "test".to_owned();
+        let cluster = format!("test=http://127.0.0.1:{}", ports[1]);
+        let child = spawn(&name, &cluster, &dir, tls.is_some(), ports);
         let mut etcd = Etcd {
+            name,
+            cluster,
             dir,
             tls,
             ports,
@@ -77,6 +84,30 @@ impl Etcd {
         };
         etcd.wait();
         etcd
+    }
+
+    /// Members of one etcd.
+    pub(crate) fn members(count: usize) -> Vec<Etcd> {
+        let ports: Vec<[u16; 3]> = (0..count).map(|_| ports()).collect();
+        let name = |i: usize| format!("m{i}");
+        let urls = ports.iter().enumerate();
+        let urls = urls.map(|(i, p)| format!("{}=http://127.0.0.1:{}", name(i), p[1]));
+        let cluster = urls.collect::<Vec<_>>().join(",");
+        let begin = |(i, ports)| {
+            let dir = tempfile::tempdir().unwrap();
+            let child = spawn(&name(i), &cluster, &dir, false, ports);
+            Etcd {
+                name: name(i),
+                cluster: cluster.clone(),
+                dir,
+                tls: None,
+                ports,
+                child,
+            }
+        };
+        let mut all: Vec<Etcd> = ports.into_iter().enumerate().map(begin).collect();
+        all.iter_mut().for_each(Etcd::wait);
+        all
     }
 
     pub(crate) fn url(&self) -> String {
@@ -103,7 +134,8 @@ impl Etcd {
     }
 
     pub(crate) fn start_again(&mut self) {
-        self.child = spawn(&self.dir, self.tls.is_some(), self.ports);
+        let tls = self.tls.is_some();
+        self.child = spawn(&self.name, &self.cluster, &self.dir, tls, self.ports);
         self.wait();
     }
 
@@ -143,7 +175,13 @@ impl Etcd {
     }
 }
 
-fn spawn(dir: &TempDir, tls: bool, [client, peer, metrics]: [u16; 3]) -> Child {
+fn spawn(
+    name: &str,
+    cluster: &str,
+    dir: &TempDir,
+    tls: bool,
+    [client, peer, metrics]: [u16; 3],
+) -> Child {
     let scheme = if tls { "https" } else { "http" };
     let of_clients = format!("{scheme}://127.0.0.1:{client}");
     let url = |port| format!("http://127.0.0.1:{port}");
@@ -154,21 +192,14 @@ fn spawn(dir: &TempDir, tls: bool, [client, peer, metrics]: [u16; 3]) -> Child {
         .unwrap();
     let mut command = Command::new("etcd");
     command
-        .args([
-            "--name",
-            "test",
-            "--logger",
-            "zap",
-            "--log-outputs",
-            "stderr",
-        ])
+        .args(["--name", name, "--logger", "zap", "--log-outputs", "stderr"])
         .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
         .args(["--listen-client-urls", &of_clients])
         .args(["--advertise-client-urls", &of_clients])
         .args(["--listen-metrics-urls", &url(metrics)])
         .args(["--listen-peer-urls", &url(peer)])
         .args(["--initial-advertise-peer-urls", &url(peer)])
-        .args(["--initial-cluster", &format!("test={}", url(peer))])
+        .args(["--initial-cluster", cluster])
         .arg("--data-dir")
         .arg(dir.path().join("data"))
         .stdin(Stdio::null())
