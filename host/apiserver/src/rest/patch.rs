@@ -10,6 +10,7 @@ use api::decode::{self, Parsed};
 use api::field::{Errors, Path};
 use api::kinds::KindRef;
 use api::managed::{Endpoint, Writer};
+use api::meta;
 use api::patch::{PatchError, json_patch, merge, strategic_merge};
 use api::status::{Qualified, Status};
 use serde_json::Value;
@@ -56,18 +57,36 @@ pub(crate) async fn patch(call: Call, part: Part) -> Answer {
         dry_run: options.dry_run,
         creates: false,
     };
-    let updated = guaranteed(&call, &how, |current| {
-        let current = current.ok_or_else(Status::no_such_path)?;
-        let (mut patched, faults) = patched(&call, &options, style, &parsed, current)?;
-        warnings = faults;
-        warnings.extend(body::dedup_owners(&mut patched, false));
-        own(&call, &options, Some(&current.object), &mut patched);
-        Ok(patched)
-    })
-    .await?;
+    // Without owners of fields once the whole is too large with them.
+    let mut owned = true;
+    let updated = loop {
+        let outcome = guaranteed(&call, &how, |current| {
+            let current = current.ok_or_else(Status::no_such_path)?;
+            let (mut patched, faults) = patched(&call, &options, style, &parsed, current)?;
+            warnings = faults;
+            warnings.extend(body::dedup_owners(&mut patched, false));
+            own(&call, &options, Some(&current.object), &mut patched);
+            if !owned {
+                meta::ensure(&mut patched, "metadata").remove("managedFields");
+            }
+            Ok(patched)
+        });
+        match outcome.await {
+            Err(status) if owned && is_too_large(&status) => owned = false,
+            outcome => break outcome?,
+        }
+    };
     let mut response = call.after(200, updated.after);
     respond::warn(&mut response, &warnings);
     Ok(response)
+}
+
+/// Whether the store has refused an object for its size.
+fn is_too_large(status: &Status) -> bool {
+    status.code == 413
+        && status
+            .message
+            .starts_with("etcdserver: request is too large")
 }
 
 /// The patched object, conforming and with defaults, and what to warn of.

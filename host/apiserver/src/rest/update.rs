@@ -15,6 +15,7 @@ use api::managed::{Endpoint, Writer};
 use api::meta;
 use api::status::Status;
 use serde_json::{Map, Value};
+use std::time::{Duration, Instant};
 use store::Store;
 
 /// Which endpoint writes.
@@ -28,8 +29,11 @@ pub(crate) enum Part {
     Resize,
 }
 
-/// Rounds against other writers before a write without a version gives up.
+/// Rounds against other writers before what the server writes by itself gives
+/// up.
 pub(crate) const ATTEMPTS: usize = 32;
+/// How long a client's write tries (upstream's `requestTimeoutUpperBound`).
+const UPPER_BOUND: Duration = Duration::from_secs(34);
 
 pub(crate) async fn update(call: Call, part: Part) -> Answer {
     let options = options::read(&call, Verb::Update)?;
@@ -109,13 +113,15 @@ impl Changed {
 
 /// Reads, lets `change` make the wanted object with its owners, checks,
 /// writes; again while others win and the wanted object names no
-/// resourceVersion that is too old.
+/// resourceVersion that is too old. Upstream's `GuaranteedUpdate` counts no
+/// rounds: the request's time ends it.
 pub(crate) async fn guaranteed(
     call: &Call,
     how: &Change,
     mut change: impl FnMut(Option<&Stored>) -> Result<Value, Status>,
 ) -> Result<Changed, Status> {
-    for _ in 0..ATTEMPTS {
+    let deadline = Instant::now() + UPPER_BOUND;
+    while Instant::now() < deadline {
         let current = match call.current() {
             Ok(current) => current,
             Err(status) if status.code == 404 && how.creates => {
@@ -152,8 +158,7 @@ pub(crate) async fn guaranteed(
             });
         }
     }
-    let (resource, name) = (call.kind.resource(), &call.route.name);
-    Err(Status::modified(resource, name))
+    Err(Status::timeout(registry::TIMED_OUT))
 }
 
 /// An update or an apply of what isn't there yet.

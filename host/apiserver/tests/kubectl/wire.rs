@@ -324,7 +324,7 @@ fn patches_without_a_version_never_conflict() {
     let transport = c.transport.clone();
     c.session.runtime().block_on(async move {
         let mut tasks = tokio::task::JoinSet::new();
-        for i in 0..20 {
+        for i in 0..100 {
             let transport = transport.clone();
             tasks.spawn(async move {
                 let request = Request::patch(format!("{MAPS}/busy"))
@@ -339,5 +339,5 @@ fn patches_without_a_version_never_conflict() {
         }
     });
     let (_, busy) = c.get(&format!("{MAPS}/busy"));
-    assert_eq!(busy["data"].as_object().unwrap().len(), 20);
+    assert_eq!(busy["data"].as_object().unwrap().len(), 100);
 }
