@@ -1,13 +1,10 @@
-//! `additionalPrinterColumns`: the subset of JSONPath that they may use, and
-//! cells by type.
-//!
-//! A path is `.name`, `['name']`, `[n]` (from the end where negative), `[*]`,
-//! `..` nowhere, and `[?(@.name=="text")]` with `==`, `!=`, `<`, `<=`, `>`,
-//! `>=`. A path of another form finds nothing.
+//! `additionalPrinterColumns`: cells by type
+//! (`customresource/tableconvertor`). Their paths are `json_path`'s.
 
+use super::json_path::JsonPath;
 use crate::meta;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
 #[derive(Clone, Debug)]
 pub struct Column {
@@ -19,190 +16,11 @@ pub struct Column {
     pub path: JsonPath,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Step {
-    Field(String),
-    Index(i64),
-    All,
-    Filter {
-        path: Vec<String>,
-        operator: String,
-        literal: Value,
-    },
-}
-
-/// A parsed path; of a malformed one nothing is left, and it finds nothing.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct JsonPath(Option<Vec<Step>>);
-
-impl JsonPath {
-    pub fn parse(text: &str) -> JsonPath {
-        JsonPath(parse(text))
-    }
-
-    /// The first value that is found.
-    pub fn first<'a>(&self, object: &'a Value) -> Option<&'a Value> {
-        let mut found = vec![object];
-        for step in self.0.as_ref()? {
-            found = found.into_iter().flat_map(|v| take(step, v)).collect();
-        }
-        found.into_iter().next()
-    }
-}
-
-fn take<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
-    match (step, value) {
-        (Step::Field(name), Value::Object(members)) => members.get(name).into_iter().collect(),
-        (Step::Index(i), Value::Array(items)) => {
-            let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
-            let at = if *i < 0 { length + i } else { *i };
-            usize::try_from(at)
-                .ok()
-                .and_then(|at| items.get(at))
-                .into_iter()
-                .collect()
-        }
-        (Step::All, Value::Array(items)) => items.iter().collect(),
-        (Step::All, Value::Object(members)) => members.values().collect(),
-        (
-            Step::Filter {
-                path,
-                operator,
-                literal,
-            },
-            Value::Array(items),
-        ) => items
-            .iter()
-            .filter(|item| {
-                let path: Vec<&str> = path.iter().map(String::as_str).collect();
-                meta::at(item, &path).is_some_and(|v| compares(v, operator, literal))
-            })
-            .collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn compares(value: &Value, operator: &str, literal: &Value) -> bool {
-    let order = match (value, literal) {
-        (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
-        (Value::Number(a), Value::Number(b)) => a.as_f64().partial_cmp(&b.as_f64()),
-        (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
-        _ => None,
-    };
-    order.is_some_and(|order| match operator {
-        "==" => order.is_eq(),
-        "!=" => order.is_ne(),
-        "<" => order.is_lt(),
-        "<=" => order.is_le(),
-        ">" => order.is_gt(),
-        ">=" => order.is_ge(),
-        _ => false,
-    })
-}
-
-fn parse(text: &str) -> Option<Vec<Step>> {
-    let mut steps = Vec::new();
-    let mut rest = text
-        .strip_prefix('{')
-        .map_or(text, |t| t.trim_end_matches('}'));
-    while !rest.is_empty() {
-        if let Some(inside) = rest.strip_prefix('[') {
-            let end = closing(inside)?;
-            steps.push(bracket(&inside[..end])?);
-            rest = &inside[end + 1..];
-        } else if let Some(after) = rest.strip_prefix('.') {
-            let (name, tail) = name(after);
-            match name.as_str() {
-                "" if tail.is_empty() || tail.starts_with('[') => {}
-                "" => return None,
-                "*" => steps.push(Step::All),
-                _ => steps.push(Step::Field(name)),
-            }
-            rest = tail;
-        } else {
-            return None;
-        }
-    }
-    Some(steps)
-}
-
-/// A name up to the next dot or bracket; a backslash takes the next character
-/// as it is.
-fn name(text: &str) -> (String, &str) {
-    let mut out = String::new();
-    let mut chars = text.char_indices();
-    while let Some((i, c)) = chars.next() {
-        match c {
-            '.' | '[' => return (out, &text[i..]),
-            '\\' => out.extend(chars.next().map(|(_, c)| c)),
-            c => out.push(c),
-        }
-    }
-    (out, "")
-}
-
-/// Where the bracket ends that was opened before `text`.
-fn closing(text: &str) -> Option<usize> {
-    let mut quote = None;
-    let mut depth = 0;
-    for (i, c) in text.char_indices() {
-        match (quote, c) {
-            (Some(q), c) if c == q => quote = None,
-            (Some(_), _) => {}
-            (None, '\'' | '"') => quote = Some(c),
-            (None, '[') => depth += 1,
-            (None, ']') if depth == 0 => return Some(i),
-            (None, ']') => depth -= 1,
-            (None, _) => {}
-        }
-    }
-    None
-}
-
-fn quoted(text: &str) -> Option<String> {
-    let inner = text
-        .strip_prefix('\'')
-        .and_then(|t| t.strip_suffix('\''))
-        .or_else(|| text.strip_prefix('"').and_then(|t| t.strip_suffix('"')))?;
-    Some(inner.replace('\\', ""))
-}
-
-fn bracket(text: &str) -> Option<Step> {
-    let text = text.trim();
-    if text == "*" {
-        return Some(Step::All);
-    }
-    if let Some(name) = quoted(text) {
-        return Some(Step::Field(name));
-    }
-    let Some(filter) = text.strip_prefix("?(").and_then(|t| t.strip_suffix(')')) else {
-        return text.parse().ok().map(Step::Index);
-    };
-    let operator = ["==", "!=", "<=", ">=", "<", ">"]
-        .into_iter()
-        .filter_map(|o| filter.find(o).map(|at| (at, o)))
-        .min_by_key(|(at, o)| (*at, usize::MAX - o.len()))?;
-    let (left, right) = (
-        &filter[..operator.0],
-        &filter[operator.0 + operator.1.len()..],
-    );
-    let left = left.trim().strip_prefix("@.")?;
-    let right = right.trim();
-    let literal = match quoted(right) {
-        Some(text) => Value::String(text),
-        None => serde_json::from_str(right).ok()?,
-    };
-    Some(Step::Filter {
-        path: left.split('.').map(str::to_owned).collect(),
-        operator: operator.1.to_owned(),
-        literal,
-    })
-}
-
 impl Column {
-    pub fn parse(value: &Value) -> Column {
+    /// `None` if its path isn't one.
+    pub fn parse(value: &Value) -> Option<Column> {
         let path = meta::text(value, &["jsonPath"]);
-        Column {
+        Some(Column {
             name: meta::text(value, &["name"]).to_owned(),
             kind: meta::text(value, &["type"]).to_owned(),
             format: meta::text(value, &["format"]).to_owned(),
@@ -211,8 +29,8 @@ impl Column {
                 text => text.to_owned(),
             },
             priority: meta::int(value, &["priority"]).unwrap_or(0),
-            path: JsonPath::parse(path),
-        }
+            path: JsonPath::parse(path)?,
+        })
     }
 
     /// As a table's `columnDefinitions` has it.
@@ -224,26 +42,94 @@ impl Column {
     }
 
     pub fn cell(&self, object: &Value, now: Timestamp) -> Value {
-        let Some(value) = self.path.first(object) else {
+        let Some(found) = self.path.first(object) else {
             return Value::Null;
         };
-        match (self.kind.as_str(), value) {
-            (_, Value::Null) => Value::Null,
-            ("string", Value::String(text)) => text.as_str().into(),
-            ("string", other) => other.to_string().into(),
+        match (self.kind.as_str(), found.as_ref()) {
+            ("string", value) => shown(value).into(),
             ("integer", Value::Number(n)) => match (n.as_i64(), n.as_f64()) {
                 (Some(n), _) => n.into(),
                 #[expect(clippy::cast_possible_truncation, reason = "saturates, as wanted")]
                 (None, Some(f)) => (f as i64).into(),
                 (None, None) => Value::Null,
             },
-            ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
-            ("date", Value::String(text)) if crate::time::parse(text).is_none() => {
-                "<invalid>".into()
-            }
-            ("date", Value::String(text)) => crate::time::age(Some(text), now).into(),
+            ("number", Value::Number(n)) => number(n).map_or(Value::Null, Value::Number),
+            ("boolean", Value::Bool(_)) => found.into_owned(),
+            ("date", Value::String(text)) => match text.as_str() {
+                "" | "null" => "<unknown>".into(),
+                text if crate::time::parse(text).is_none() => "<invalid>".into(),
+                text => crate::time::age(Some(text), now).into(),
+            },
             _ => Value::Null,
         }
+    }
+}
+
+/// A number of any kind as a float; whole ones are written without a fraction.
+fn number(n: &Number) -> Option<Number> {
+    let float = n.as_f64()?;
+    #[expect(clippy::cast_possible_truncation, reason = "compared right after")]
+    let whole = float as i64;
+    #[expect(clippy::cast_precision_loss, reason = "the loss is what is asked")]
+    let same = whole as f64 == float && whole.unsigned_abs() < 1 << 62;
+    match same {
+        true => Some(whole.into()),
+        false => Number::from_f64(float),
+    }
+}
+
+/// A value of any type as text, as Go prints it; lists and maps as JSON.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "<no value>".to_owned(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::String(text) => text.clone(),
+        Value::Number(n) => match (n.as_i64(), n.as_f64()) {
+            (None, Some(float)) => float_text(float),
+            _ => n.to_string(),
+        },
+        Value::Array(_) | Value::Object(_) => json_text(value),
+    }
+}
+
+/// Go's `%v`: the shortest digits, with an exponent below -4 and from 21.
+fn float_text(float: f64) -> String {
+    let scientific = format!("{float:e}");
+    let exponent = scientific.split_once('e');
+    let (digits, exponent) = exponent.unwrap_or((&scientific, "0"));
+    match exponent.parse::<i32>().unwrap_or(0) {
+        -4..21 => float.to_string(),
+        n if n < 0 => format!("{digits}e-{:02}", n.unsigned_abs()),
+        n => format!("{digits}e+{n:02}"),
+    }
+}
+
+/// JSON as Go writes it: members by name, and `<`, `>` and `&` escaped.
+fn json_text(value: &Value) -> String {
+    let mut out = sorted(value).to_string();
+    for (plain, escaped) in [
+        ("&", "\\u0026"),
+        ("<", "\\u003c"),
+        (">", "\\u003e"),
+        ("\u{2028}", "\\u2028"),
+        ("\u{2029}", "\\u2029"),
+    ] {
+        out = out.replace(plain, escaped);
+    }
+    out
+}
+
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_by_key(|(name, _)| *name);
+            let copied = members.into_iter().map(|(k, v)| (k.clone(), sorted(v)));
+            Value::Object(copied.collect())
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        Value::Number(n) if n.as_i64().is_none() => number(n).map_or(Value::Null, Value::Number),
+        other => other.clone(),
     }
 }
 
@@ -252,48 +138,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_find_the_first_value() {
-        let object = json!({
-            "spec": {"a": 1, "b.c": "dot", "list": [{"type": "X", "n": 1}, {"type": "Ready", "n": 2}]},
-        });
-        for (path, wanted) in [
-            (".spec.a", json!(1)),
-            (".spec.b\\.c", json!("dot")),
-            (".spec['b.c']", json!("dot")),
-            (".spec.list[0].type", json!("X")),
-            (".spec.list[-1].n", json!(2)),
-            (".spec.list[*].n", json!(1)),
-            (".spec.list[?(@.type==\"Ready\")].n", json!(2)),
-            (".spec.list[?(@.n>=2)].type", json!("Ready")),
-            (".spec.list[?(@.type=='None')].n", Value::Null),
-            (".spec.nothing.at.all", Value::Null),
-            ("spec", Value::Null),
-            (".spec[", Value::Null),
-            (".spec.list[?(", Value::Null),
-        ] {
-            let found = JsonPath::parse(path).first(&object).cloned();
-            assert_eq!(found.unwrap_or_default(), wanted, "{path}");
-        }
-    }
-
-    #[test]
     fn cells_are_of_their_columns_type() {
-        let object =
-            json!({"n": 2.5, "s": "x", "b": true, "at": "2024-01-01T00:00:00Z", "o": {"k": 1}});
+        let object = json!({
+            "n": 2.5, "w": 3, "f": 4.0, "big": 1e21, "small": 0.00001, "s": "x", "b": true,
+            "at": "2024-01-01T00:00:00Z", "empty": "", "nil": null,
+            "o": {"z": "<&>", "k": 1}, "l": [[1, 2.0], {"b": 1, "a": null}],
+        });
         let now: Timestamp = "2024-01-01T01:00:00Z".parse().unwrap_or_default();
         for (kind, path, wanted) in [
             ("integer", ".n", json!(2)),
-            ("number", ".n", json!(2.5)),
-            ("string", ".n", json!("2.5")),
-            ("string", ".o", json!("{\"k\":1}")),
+            ("integer", ".w", json!(3)),
             ("integer", ".s", Value::Null),
+            ("integer", ".nil", Value::Null),
+            ("number", ".n", json!(2.5)),
+            ("number", ".w", json!(3)),
+            ("number", ".f", json!(4)),
+            ("number", ".s", Value::Null),
+            ("string", ".n", json!("2.5")),
+            ("string", ".f", json!("4")),
+            ("string", ".big", json!("1e+21")),
+            ("string", ".small", json!("1e-05")),
+            ("string", ".w", json!("3")),
+            ("string", ".b", json!("true")),
+            ("string", ".empty", json!("")),
+            ("string", ".nil", json!("<no value>")),
+            ("string", ".none", Value::Null),
+            ("string", ".o", json!(r#"{"k":1,"z":"\u003c\u0026\u003e"}"#)),
+            ("string", ".l", json!(r#"[[1,2],{"a":null,"b":1}]"#)),
+            ("string", ".l[0]", json!("[1,2]")),
+            ("string", ".l[*][0]", Value::Null),
             ("boolean", ".b", json!(true)),
+            ("boolean", ".s", Value::Null),
             ("date", ".at", json!("60m")),
             ("date", ".s", json!("<invalid>")),
+            ("date", ".empty", json!("<unknown>")),
+            ("date", ".n", Value::Null),
+            ("date", ".none", Value::Null),
         ] {
-            let column = Column::parse(&json!({"name": "c", "type": kind, "jsonPath": path}));
-            let cell = column.cell(&object, now);
-            assert_eq!(cell, wanted, "{kind} {path}");
+            let column = json!({"name": "c", "type": kind, "jsonPath": path});
+            let cell = Column::parse(&column).map(|c| c.cell(&object, now));
+            assert_eq!(cell, Some(wanted), "{kind} {path}");
         }
     }
 }

@@ -9,6 +9,7 @@
 pub mod columns;
 pub mod conversion;
 pub mod definition;
+mod json_path;
 pub mod publish;
 pub mod rules;
 pub mod scale;

@@ -18,7 +18,6 @@ use super::{Names, Scale, Sibling};
 use crate::kinds::{Kind, Subresource};
 use crate::meta;
 use crate::names;
-use crate::print::{Cells, text};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -38,15 +37,6 @@ pub(crate) static KIND: Kind = Kind {
     storage: "apiextensions.k8s.io/customresourcedefinitions",
     subresources: &[Subresource::Status],
     name: names::dns_subdomain,
-    columns: &[
-        crate::print::NAME,
-        text(
-            "Created At",
-            0,
-            "When the object was created, as RFC 3339 has it.",
-        ),
-    ],
-    cells,
     default,
     validate: validate::create,
     validate_update: validate::update,
@@ -56,13 +46,6 @@ pub(crate) static KIND: Kind = Kind {
     prepare_delete,
     ..Kind::BASE
 };
-
-fn cells(object: &Value, _now: Timestamp) -> Cells {
-    vec![
-        meta::name(object).into(),
-        meta::text(object, &["metadata", "creationTimestamp"]).into(),
-    ]
-}
 
 pub(crate) use crate::names::dns1035_label as dns_1035_label;
 
@@ -247,13 +230,16 @@ fn kind(
 
 fn columns(version: &Value) -> Vec<Column> {
     let listed = meta::list(version, &["additionalPrinterColumns"]);
-    if listed.is_empty() {
-        return vec![Column::parse(&json!({
-            "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp",
-            "description": "Time since the object was created.",
-        }))];
-    }
-    listed.iter().map(Column::parse).collect()
+    let age = json!({
+        "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp",
+        "description": "Time since the object was created.",
+    });
+    let listed = match listed {
+        [] => std::slice::from_ref(&age),
+        some => some,
+    };
+    // Those before the first that can't be read, as upstream does.
+    listed.iter().map_while(Column::parse).collect()
 }
 
 fn deprecation(version: &Value, group: &str, kind: &str) -> Option<String> {
