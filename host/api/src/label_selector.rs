@@ -49,17 +49,19 @@ pub fn selects(object: &Value, labels: &Value) -> bool {
     parse(object).is_some_and(|s| s.matches(&json!({"metadata": {"labels": labels}})))
 }
 
-/// The text form, requirements by key: `a=b,c in (d,e),!f`.
+/// The text form, requirements by key: `a=b,c in (d,e),!f`. A label that has to
+/// have a value is told from an expression with that value alone.
 pub fn text(object: &Value) -> Option<String> {
-    let mut requirements = parse(object)?.0;
-    requirements.sort_by(|a, b| a.key.cmp(&b.key));
+    let labels = meta::members(object, &["matchLabels"]).count();
+    let mut requirements: Vec<_> = parse(object)?.0.into_iter().enumerate().collect();
+    requirements.sort_by(|(_, a), (_, b)| a.key.cmp(&b.key));
     let shown: Vec<String> = requirements
         .into_iter()
-        .map(|mut r| {
+        .map(|(i, mut r)| {
             r.values.sort();
             let values = r.values.join(",");
             match r.operator {
-                Operator::In if r.values.len() == 1 => format!("{}={values}", r.key),
+                Operator::In if i < labels => format!("{}={values}", r.key),
                 Operator::In => format!("{} in ({values})", r.key),
                 Operator::NotIn => format!("{} notin ({values})", r.key),
                 Operator::Exists => r.key,
@@ -70,6 +72,33 @@ pub fn text(object: &Value) -> Option<String> {
         })
         .collect();
     Some(shown.join(","))
+}
+
+/// As Go's `String` of the generated type writes it.
+pub fn debug(object: &Value) -> String {
+    let mut labels: Vec<_> = meta::members(object, &["matchLabels"]).collect();
+    labels.sort_unstable_by_key(|(key, _)| *key);
+    let labels: Vec<String> = labels
+        .into_iter()
+        .map(|(key, value)| format!("{key}: {},", value.as_str().unwrap_or_default()))
+        .collect();
+    let expressions: Vec<String> = meta::list(object, &["matchExpressions"])
+        .iter()
+        .map(|e| {
+            let values = meta::list(e, &["values"]).iter().filter_map(Value::as_str);
+            format!(
+                "LabelSelectorRequirement{{Key:{},Operator:{},Values:[{}],}},",
+                meta::text(e, &["key"]),
+                meta::text(e, &["operator"]),
+                values.collect::<Vec<_>>().join(" "),
+            )
+        })
+        .collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{}}},MatchExpressions:[]LabelSelectorRequirement{{{}}},}}",
+        labels.concat(),
+        expressions.concat(),
+    )
 }
 
 pub fn validate(object: &Value, path: &Path, errors: &mut Errors) {

@@ -12,6 +12,8 @@ pub type Cells = Vec<Value>;
 pub struct Column {
     pub name: &'static str,
     pub kind: &'static str,
+    /// `name` where the cells name objects.
+    pub format: &'static str,
     /// 0 is always shown, more only with `-o wide`.
     pub priority: u8,
     pub description: &'static str,
@@ -22,6 +24,7 @@ pub const fn text(name: &'static str, priority: u8, description: &'static str) -
     Column {
         name,
         kind: "string",
+        format: "",
         priority,
         description,
     }
@@ -36,7 +39,10 @@ pub const fn int(name: &'static str, priority: u8, description: &'static str) ->
 }
 
 pub const AGE: Column = text("Age", 0, "Time since the object was created.");
-pub const NAME: Column = text("Name", 0, "The object's name, unique in its namespace.");
+pub const NAME: Column = Column {
+    format: "name",
+    ..text("Name", 0, "The object's name, unique in its namespace.")
+};
 
 pub const NAME_AGE: &[Column] = &[NAME, AGE];
 
@@ -44,9 +50,42 @@ pub fn name_age(object: &Value, now: Timestamp) -> Cells {
     vec![meta::name(object).into(), age(object, now)]
 }
 
+/// Of kinds without columns of their own (`registry/rest/table.go`).
+pub const NAME_CREATED: &[Column] = &[
+    NAME,
+    Column {
+        kind: "date",
+        ..text("Created At", 0, "When the object was created, as RFC 3339.")
+    },
+];
+
+pub fn name_created(object: &Value, _: Timestamp) -> Cells {
+    let created = match meta::text(object, &["metadata", "creationTimestamp"]) {
+        "" => "0001-01-01T00:00:00Z",
+        at => at,
+    };
+    vec![meta::name(object).into(), created.into()]
+}
+
+/// A column of truth values.
+pub const fn flag(name: &'static str, description: &'static str) -> Column {
+    Column {
+        kind: "boolean",
+        ..text(name, 0, description)
+    }
+}
+
 pub fn age(object: &Value, now: Timestamp) -> Value {
     let at = meta::at(object, &["metadata", "creationTimestamp"]).and_then(Value::as_str);
     crate::time::age(at, now).into()
+}
+
+/// The text at `path` that may be absent, which isn't the same as empty.
+pub fn or_unset(object: &Value, path: &[&str]) -> Value {
+    match meta::at(object, path).and_then(Value::as_str) {
+        Some(text) => text.into(),
+        None => "<unset>".into(),
+    }
 }
 
 /// `value`, or upstream's word for nothing.
@@ -68,12 +107,13 @@ pub enum Include {
 /// A table of `objects`, which are complete with apiVersion and kind.
 pub fn table(
     kind: &KindRef,
-    objects: Vec<Value>,
+    mut objects: Vec<Value>,
     metadata: Value,
     include: Include,
     with_columns: bool,
     now: Timestamp,
 ) -> Value {
+    objects.sort_by(|a, b| kind.order(a, b));
     let rows: Vec<Value> = objects
         .into_iter()
         .map(|object| row(kind, object, include, now))
@@ -93,7 +133,7 @@ pub(crate) fn definition(column: &Column) -> Value {
     json!({
         "name": column.name,
         "type": column.kind,
-        "format": if column.name == "Name" { "name" } else { "" },
+        "format": column.format,
         "description": column.description,
         "priority": column.priority,
     })
@@ -101,8 +141,11 @@ pub(crate) fn definition(column: &Column) -> Value {
 
 fn row(kind: &KindRef, object: Value, include: Include, now: Timestamp) -> Value {
     let mut row = json!({"cells": kind.cells(&object, now)});
+    if let Some(conditions) = kind.row_conditions(&object) {
+        row["conditions"] = conditions;
+    }
     match include {
-        Include::None => {}
+        Include::None => row["object"] = Value::Null,
         Include::Metadata => row["object"] = partial(&object),
         Include::Object => row["object"] = object,
     }

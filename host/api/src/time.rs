@@ -45,7 +45,7 @@ pub fn human_duration(seconds: i64) -> String {
 /// The age of a timestamp's text; `<unknown>` when there is none.
 pub fn age(text: Option<&str>, now: Timestamp) -> String {
     match text.and_then(parse) {
-        Some(at) => human_duration(now.as_second() - at.as_second()),
+        Some(at) => human_duration(now.duration_since(at).as_secs()),
         None => "<unknown>".to_owned(),
     }
 }

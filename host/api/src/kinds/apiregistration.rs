@@ -50,6 +50,7 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
     let available = match available {
         None => "Unknown".to_owned(),
         Some(c) if meta::text(c, &["status"]) == "True" => "True".to_owned(),
+        Some(c) if meta::text(c, &["reason"]).is_empty() => meta::text(c, &["status"]).to_owned(),
         Some(c) => format!(
             "{} ({})",
             meta::text(c, &["status"]),

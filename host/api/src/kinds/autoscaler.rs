@@ -120,47 +120,50 @@ fn targets(object: &Value) -> String {
     }
 }
 
-/// `cpu: 10%/80%`, `5/10 (avg)`.
+/// `cpu: 10%/80%`, `5/10 (avg)`. What the status has a part for, but no number,
+/// shows as Go shows a nil quantity.
 fn target(metric: &Value, current: Option<&Value>) -> String {
     let kind = meta::text(metric, &["type"]);
     let part = autoscaler_validate::part_of(kind);
-    let is = |key: &str| current.and_then(|c| meta::at(c, &[part, "current", key]));
-    let wanted = |key: &str| meta::at(metric, &[part, "target", key]);
-    let plain = |v: Option<&Value>| match v {
+    let seen = current.and_then(|c| meta::at(c, &[part]));
+    let quantity = |v: Option<&Value>| match v {
         Some(Value::String(s)) => s.clone(),
         Some(v) => v.to_string(),
-        None => "<unknown>".to_owned(),
+        None => "<nil>".to_owned(),
     };
-    let resource = matches!(kind, "Resource" | "ContainerResource");
-    if resource {
-        let name = meta::text(metric, &[part, "name"]);
-        if let Some(average) = wanted("averageValue") {
-            return format!(
-                "{name}: {}/{}",
-                plain(is("averageValue")),
-                plain(Some(average))
-            );
-        }
-        let percent = |v: Option<&Value>| v.map(|v| format!("{v}%"));
-        let now = percent(is("averageUtilization")).unwrap_or("<unknown>".to_owned());
-        let goal = percent(wanted("averageUtilization")).unwrap_or("<auto>".to_owned());
-        return format!("{name}: {now}/{goal}");
-    }
+    let is = |key: &str| seen.and_then(|s| meta::at(s, &["current", key]));
+    let now = |key: &str| match seen {
+        Some(_) => quantity(is(key)),
+        None => UNKNOWN.to_owned(),
+    };
+    let known = |key: &str| is(key).map_or(UNKNOWN.to_owned(), |v| quantity(Some(v)));
+    let wanted = |key: &str| meta::at(metric, &[part, "target", key]);
     match (kind, wanted("averageValue")) {
-        ("Pods", average) => format!("{}/{}", plain(is("averageValue")), plain(average)),
+        ("Resource" | "ContainerResource", average) => {
+            let name = meta::text(metric, &[part, "name"]);
+            let percent = |v: Option<&Value>| v.map(|v| format!("{v}%"));
+            let (now, goal) = match average {
+                Some(average) => (now("averageValue"), quantity(Some(average))),
+                None => (
+                    percent(is("averageUtilization")).unwrap_or(UNKNOWN.to_owned()),
+                    percent(wanted("averageUtilization")).unwrap_or("<auto>".to_owned()),
+                ),
+            };
+            format!("{name}: {now}/{goal}")
+        }
+        ("Pods", average) => format!("{}/{}", now("averageValue"), quantity(average)),
         ("Object" | "External", Some(average)) => {
-            format!(
-                "{}/{} (avg)",
-                plain(is("averageValue")),
-                plain(Some(average))
-            )
+            let goal = quantity(Some(average));
+            format!("{}/{goal} (avg)", known("averageValue"))
         }
         ("Object" | "External", None) => {
-            format!("{}/{}", plain(is("value")), plain(wanted("value")))
+            format!("{}/{}", now("value"), quantity(wanted("value")))
         }
         _ => "<unknown type>".to_owned(),
     }
 }
+
+const UNKNOWN: &str = "<unknown>";
 
 pub(super) fn default_autoscaler(object: &mut Value) {
     let spec = workload::spec_of(object);

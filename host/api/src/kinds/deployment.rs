@@ -3,6 +3,7 @@
 use super::workload::{self, SELECTOR, TEMPLATE_COLUMNS};
 use super::{Kind, Subresource};
 use crate::field::{Errors, Path};
+use crate::label_selector;
 use crate::meta::{self, default, default_text};
 use crate::print::{AGE, Cells, Column, NAME, age, text};
 use jiff::Timestamp;
@@ -53,8 +54,16 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
         age(object, now),
         names,
         images,
-        workload::selector_cell(meta::at(object, &["spec", "selector"])),
+        selector(object).into(),
     ]
+}
+
+/// An empty one is shown as it is, unlike other workloads'.
+fn selector(object: &Value) -> String {
+    match meta::at(object, &["spec", "selector"]) {
+        None => String::new(),
+        Some(of) => label_selector::text(of).unwrap_or("<invalid>".to_owned()),
+    }
 }
 
 fn default_deployment(object: &mut Value) {

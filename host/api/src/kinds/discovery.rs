@@ -44,22 +44,27 @@ const MAX_TOPOLOGY: usize = 16;
 fn first_three(all: &[String]) -> String {
     const SHOWN: usize = 3;
     match all.len() {
-        0 => "<unset>".to_owned(),
         n if n > SHOWN => format!("{} + {} more...", all[..SHOWN].join(","), n - SHOWN),
-        _ => all.join(","),
+        _ => match all.join(",") {
+            text if text.is_empty() => "<unset>".to_owned(),
+            text => text,
+        },
     }
 }
 
 fn cells(object: &Value, now: Timestamp) -> Cells {
     let ports: Vec<String> = meta::list(object, &["ports"])
         .iter()
-        .map(
-            |p| match (meta::int(p, &["port"]), meta::text(p, &["name"])) {
+        .map(|p| {
+            match (
+                meta::int(p, &["port"]),
+                p.get("name").and_then(Value::as_str),
+            ) {
                 (Some(number), _) => number.to_string(),
-                (None, "") => "*".to_owned(),
-                (None, name) => name.to_owned(),
-            },
-        )
+                (None, None) => "*".to_owned(),
+                (None, Some(name)) => name.to_owned(),
+            }
+        })
         .collect();
     let endpoints: Vec<String> = meta::list(object, &["endpoints"])
         .iter()

@@ -3,7 +3,7 @@
 use super::Kind;
 use super::service_validate::{valid_ip, validate_number_and_protocol, validate_ordinary_ip};
 use crate::field::{Errors, Path};
-use crate::print::{AGE, Cells, Column, NAME, age, or_none, text};
+use crate::print::{AGE, Cells, Column, NAME, age, text};
 use crate::{meta, names};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -31,14 +31,18 @@ const SHOWN: usize = 3;
 fn cells(object: &Value, now: Timestamp) -> Cells {
     vec![
         meta::name(object).into(),
-        or_none(&shown(object)),
+        shown(object).into(),
         age(object, now),
     ]
 }
 
 fn shown(object: &Value) -> String {
+    let subsets = meta::list(object, &["subsets"]);
+    if subsets.is_empty() {
+        return "<none>".to_owned();
+    }
     let mut all = Vec::new();
-    for subset in meta::list(object, &["subsets"]) {
+    for subset in subsets {
         let ports = meta::list(subset, &["ports"]);
         let addresses = meta::list(subset, &["addresses"]);
         let ip = |a: &Value| meta::text(a, &["ip"]).to_owned();

@@ -129,12 +129,19 @@ const COLUMNS: &[Column] = &[
 fn cells(object: &Value, now: Timestamp) -> Cells {
     let stamp = |path: &[&str]| Some(meta::text(object, path)).filter(|t| !t.is_empty());
     let first = stamp(&["firstTimestamp"]).or(stamp(&["eventTime"]));
-    let last = stamp(&["series", "lastObservedTime"])
-        .or(stamp(&["lastTimestamp"]))
-        .or(first);
-    let count = meta::int(object, &["series", "count"])
-        .or(meta::int(object, &["count"]))
-        .unwrap_or(1);
+    let (last, count) = match object.get("series").filter(|s| s.is_object()) {
+        Some(series) => (
+            stamp(&["series", "lastObservedTime"]),
+            meta::int(series, &["count"]).unwrap_or(0),
+        ),
+        None => (
+            stamp(&["lastTimestamp"]).or(first),
+            match meta::int(object, &["count"]) {
+                None | Some(0) => 1,
+                Some(count) => count,
+            },
+        ),
+    };
     let involved = |key| meta::text(object, &["involvedObject", key]);
     let target = match involved("name") {
         "" => involved("kind").to_lowercase(),

@@ -57,7 +57,7 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
     let stamp = |key| time::parse(meta::text(object, &["status", key]));
     let duration = stamp("startTime").map_or(String::new(), |start| {
         let end = stamp("completionTime").unwrap_or(now);
-        time::human_duration(end.as_second() - start.as_second())
+        time::human_duration(end.duration_since(start).as_secs())
     });
     let [names, images] = workload::containers(&object["spec"]["template"]);
     vec![
@@ -85,6 +85,7 @@ fn phase(object: &Value) -> &'static str {
         () if meta::is_deleting(object) => "Terminating",
         () if has_condition(object, "Suspended") => "Suspended",
         () if has_condition(object, "FailureTarget") => "FailureTarget",
+        () if has_condition(object, "SuccessCriteriaMet") => "SuccessCriteriaMet",
         () => "Running",
     }
 }

@@ -10,6 +10,7 @@ use crate::status::Qualified;
 use crate::{decode, names};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -258,6 +259,20 @@ impl KindRef {
         match self {
             KindRef::Row(k) => (k.cells)(object, now),
             KindRef::Custom(c) => c.cells(object, now),
+        }
+    }
+
+    pub fn row_conditions(&self, object: &Value) -> Option<Value> {
+        match self {
+            KindRef::Row(k) => (k.row_conditions)(object),
+            KindRef::Custom(_) => None,
+        }
+    }
+
+    pub fn order(&self, a: &Value, b: &Value) -> Ordering {
+        match self {
+            KindRef::Row(k) => (k.order)(a, b),
+            KindRef::Custom(_) => Ordering::Equal,
         }
     }
 

@@ -2,10 +2,8 @@
 
 use super::Kind;
 use crate::field::{Errors, Path};
-use crate::print::{Cells, Column, NAME, text};
 use crate::quantity::Quantity;
 use crate::{meta, names, resources};
-use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 pub(super) static KIND: Kind = Kind {
@@ -15,27 +13,10 @@ pub(super) static KIND: Kind = Kind {
     short_names: &["limits"],
     type_name: "io.k8s.api.core.v1.LimitRange",
     storage: "core/limitranges",
-    columns: COLUMNS,
-    cells,
     default: default_range,
     validate,
     ..Kind::BASE
 };
-
-const COLUMNS: &[Column] = &[
-    NAME,
-    Column {
-        kind: "date",
-        ..text("Created At", 0, "When the object was created.")
-    },
-];
-
-fn cells(object: &Value, _: Timestamp) -> Cells {
-    vec![
-        meta::name(object).into(),
-        meta::text(object, &["metadata", "creationTimestamp"]).into(),
-    ]
-}
 
 /// For containers: the limit comes from the maximum, the request from the
 /// limit or the minimum.

@@ -65,6 +65,7 @@ use crate::names;
 use crate::print::{Cells, Column};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::cmp::Ordering;
 
 pub use kind_ref::KindRef;
 pub use pod::{is_terminal as pod_is_terminal, qos_class};
@@ -189,6 +190,10 @@ pub struct Kind {
     pub selectable: &'static [&'static str],
     pub columns: &'static [Column],
     pub cells: fn(&Value, Timestamp) -> Cells,
+    /// What a table's row says beside its cells: that its object is done.
+    pub row_conditions: fn(&Value) -> Option<Value>,
+    /// The order of a table's rows, where it isn't that of names.
+    pub order: fn(&Value, &Value) -> Ordering,
     pub default: Default,
     pub validate: Validate,
     /// What holds for new objects only.
@@ -249,8 +254,10 @@ impl Kind {
         deletion: Deletion::Immediate,
         name: names::dns_subdomain,
         selectable: &[],
-        columns: crate::print::NAME_AGE,
-        cells: crate::print::name_age,
+        columns: crate::print::NAME_CREATED,
+        cells: crate::print::name_created,
+        row_conditions: |_| None,
+        order: |_, _| Ordering::Equal,
         default: nothing,
         validate: valid,
         validate_create: valid,

@@ -46,6 +46,11 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
         "" => "<unknown>",
         v => v,
     };
+    let mut kernel = info("kernelVersion").to_owned();
+    let architecture = meta::text(object, &["status", "nodeInfo", "architecture"]);
+    if !architecture.is_empty() {
+        kernel = format!("{kernel} ({architecture})");
+    }
     vec![
         meta::name(object).into(),
         status(object).into(),
@@ -55,7 +60,7 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
         or_none(address(object, "InternalIP")),
         or_none(address(object, "ExternalIP")),
         info("osImage").into(),
-        info("kernelVersion").into(),
+        kernel.into(),
         info("containerRuntimeVersion").into(),
     ]
 }
@@ -63,7 +68,7 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
 fn status(object: &Value) -> String {
     let ready = meta::list(object, &["status", "conditions"])
         .iter()
-        .find(|c| meta::text(c, &["type"]) == "Ready");
+        .rfind(|c| meta::text(c, &["type"]) == "Ready");
     let mut words = vec![match ready {
         Some(c) if meta::text(c, &["status"]) == "True" => "Ready",
         Some(_) => "NotReady",
@@ -84,6 +89,7 @@ fn roles(object: &Value) -> String {
         .filter(|r| !r.is_empty())
         .collect();
     roles.sort_unstable();
+    roles.dedup();
     roles.join(",")
 }
 

@@ -1,12 +1,12 @@
 //! PersistentVolume.
 
 use super::persistent_volume_claim::{
-    access_modes, class, or_unset, validate_classes, validate_modes, validate_volume_mode,
+    access_modes, class, size, validate_classes, validate_modes, validate_volume_mode,
 };
 use super::{Kind, Subresource, workload};
 use crate::field::{Errors, Path};
 use crate::meta::{self, default, default_text};
-use crate::print::{AGE, Cells, Column, NAME, age, text};
+use crate::print::{AGE, Cells, Column, NAME, age, or_unset, text};
 use crate::{facts, resources};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -49,23 +49,26 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
         true => "Terminating",
         false => meta::text(object, &["status", "phase"]),
     };
-    let claim = |key| meta::text(object, &["spec", "claimRef", key]);
-    let claim = match claim("name") {
-        "" => String::new(),
-        name => format!("{}/{name}", claim("namespace")),
+    let claim = match meta::at(object, &["spec", "claimRef"]) {
+        None => String::new(),
+        Some(of) => format!(
+            "{}/{}",
+            meta::text(of, &["namespace"]),
+            meta::text(of, &["name"])
+        ),
     };
     vec![
         meta::name(object).into(),
-        meta::text(object, &["spec", "capacity", "storage"]).into(),
+        size(meta::at(object, &["spec", "capacity", "storage"])),
         access_modes(meta::list(object, &["spec", "accessModes"])).into(),
         meta::text(object, &["spec", "persistentVolumeReclaimPolicy"]).into(),
         phase.into(),
         claim.into(),
         class(object).into(),
-        or_unset(meta::text(object, &["spec", "volumeAttributesClassName"])),
+        or_unset(object, &["spec", "volumeAttributesClassName"]),
         meta::text(object, &["status", "reason"]).into(),
         age(object, now),
-        or_unset(meta::text(object, &["spec", "volumeMode"])),
+        or_unset(object, &["spec", "volumeMode"]),
     ]
 }
 

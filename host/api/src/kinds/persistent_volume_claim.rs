@@ -3,7 +3,7 @@
 use super::{Kind, Subresource, workload};
 use crate::field::{Errors, Path};
 use crate::meta::{self, default, default_text};
-use crate::print::{AGE, Cells, Column, NAME, age, text};
+use crate::print::{AGE, Cells, Column, NAME, age, or_unset, text};
 use crate::{label_selector, names, resources};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -46,38 +46,36 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
     };
     let (capacity, modes) = match bound {
         true => (
-            meta::text(object, &["status", "capacity", "storage"]),
+            size(meta::at(object, &["status", "capacity", "storage"])),
             access_modes(meta::list(object, &["status", "accessModes"])),
         ),
-        false => ("", String::new()),
+        false => ("".into(), String::new()),
     };
     vec![
         meta::name(object).into(),
         phase.into(),
         meta::text(object, &["spec", "volumeName"]).into(),
-        capacity.into(),
+        capacity,
         modes.into(),
         class(object).into(),
-        or_unset(meta::text(object, &["spec", "volumeAttributesClassName"])),
+        or_unset(object, &["spec", "volumeAttributesClassName"]),
         age(object, now),
-        or_unset(meta::text(object, &["spec", "volumeMode"])),
+        or_unset(object, &["spec", "volumeMode"]),
     ]
 }
 
 const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
 pub(super) fn class(object: &Value) -> &str {
-    match meta::text(object, &["metadata", "annotations", CLASS]) {
-        "" => meta::text(object, &["spec", "storageClassName"]),
-        beta => beta,
+    match meta::at(object, &["metadata", "annotations", CLASS]) {
+        Some(beta) => beta.as_str().unwrap_or_default(),
+        None => meta::text(object, &["spec", "storageClassName"]),
     }
 }
 
-pub(super) fn or_unset(value: &str) -> Value {
-    match value {
-        "" => "<unset>".into(),
-        v => v.into(),
-    }
+/// An amount of storage; an absent one is Go's zero quantity.
+pub(super) fn size(amount: Option<&Value>) -> Value {
+    amount.and_then(Value::as_str).unwrap_or("0").into()
 }
 
 /// `RWO,ROX`: each mode once, in upstream's order.

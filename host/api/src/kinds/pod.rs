@@ -39,6 +39,7 @@ pub(super) static KIND: Kind = Kind {
     ],
     columns: pod_print::COLUMNS,
     cells: pod_print::cells,
+    row_conditions: pod_print::conditions,
     default: pod_defaults::default_pod,
     validate: pod_validate::validate,
     validate_create: pod_validate::validate_create,

@@ -3,7 +3,7 @@
 use crate::meta;
 use crate::print::{AGE, Cells, Column, NAME, age, or_none, text};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(super) const COLUMNS: &[Column] = &[
     NAME,
@@ -17,26 +17,55 @@ pub(super) const COLUMNS: &[Column] = &[
     text("Readiness Gates", 1, "Conditions met, of those demanded."),
 ];
 
+/// How often containers were restarted, and when last.
+#[derive(Clone, Copy, Default)]
+struct Restarts {
+    count: i64,
+    last: Option<Timestamp>,
+}
+
+impl Restarts {
+    fn add(&mut self, status: &Value) {
+        self.count += meta::int(status, &["restartCount"]).unwrap_or(0);
+        let at = meta::text(status, &["lastState", "terminated", "finishedAt"]);
+        self.last = self.last.max(crate::time::parse(at));
+    }
+
+    fn shown(self, now: Timestamp) -> String {
+        match self.last {
+            Some(at) if self.count != 0 => {
+                let ago = crate::time::human_duration(now.duration_since(at).as_secs());
+                format!("{} ({ago} ago)", self.count)
+            }
+            _ => self.count.to_string(),
+        }
+    }
+}
+
 /// What the printer works out over the containers.
 #[derive(Default)]
 struct Summary {
     reason: String,
     ready: usize,
     total: usize,
-    restarts: i64,
-    last_restart: Option<Timestamp>,
+    restarts: Restarts,
+}
+
+/// That a pod is done is said beside its cells.
+pub(super) fn conditions(pod: &Value) -> Option<Value> {
+    let phase = meta::text(pod, &["status", "phase"]);
+    let message = match phase {
+        "Succeeded" => "The pod has completed successfully.",
+        "Failed" => "The pod failed.",
+        _ => return None,
+    };
+    Some(json!([{
+        "type": "Completed", "status": "True", "reason": phase, "message": message,
+    }]))
 }
 
 pub(super) fn cells(pod: &Value, now: Timestamp) -> Cells {
     let s = summarize(pod);
-    let restarts = match s.last_restart {
-        Some(at) if s.restarts != 0 => format!(
-            "{} ({} ago)",
-            s.restarts,
-            crate::time::human_duration(now.as_second() - at.as_second())
-        ),
-        _ => s.restarts.to_string(),
-    };
     let ip = match meta::list(pod, &["status", "podIPs"]).first() {
         Some(first) => meta::text(first, &["ip"]),
         None => meta::text(pod, &["status", "podIP"]),
@@ -45,7 +74,7 @@ pub(super) fn cells(pod: &Value, now: Timestamp) -> Cells {
         meta::name(pod).into(),
         format!("{}/{}", s.ready, s.total).into(),
         s.reason.into(),
-        restarts.into(),
+        s.restarts.shown(now).into(),
         age(pod, now),
         or_none(ip),
         or_none(meta::text(pod, &["spec", "nodeName"])),
@@ -90,12 +119,8 @@ fn summarize(pod: &Value) -> Summary {
     if gated {
         s.reason = "SchedulingGated".to_owned();
     }
-    let sidecar_restarts = match init_containers(pod, &mut s) {
-        Init::Running => None,
-        Init::Done { restarts } => Some(restarts),
-    };
-    if let Some(restarts) = sidecar_restarts {
-        s.restarts = restarts;
+    if let Some(of_sidecars) = init_containers(pod, &mut s) {
+        s.restarts = of_sidecars;
         main_containers(pod, &mut s);
     }
     if meta::is_deleting(pod) {
@@ -106,11 +131,6 @@ fn summarize(pod: &Value) -> Summary {
         }
     }
     s
-}
-
-enum Init {
-    Running,
-    Done { restarts: i64 },
 }
 
 /// Why a terminated container ended, with a prefix for init containers.
@@ -128,150 +148,75 @@ fn ended(terminated: &Value, prefix: &str) -> String {
     }
 }
 
-fn note_restarts(status: &Value, s: &mut Summary) -> i64 {
-    let restarts = meta::int(status, &["restartCount"]).unwrap_or(0);
-    let at = meta::text(status, &["lastState", "terminated", "finishedAt"]);
-    s.last_restart = s.last_restart.max(crate::time::parse(at));
-    restarts
+fn exit_code(terminated: &Value) -> i64 {
+    meta::int(terminated, &["exitCode"]).unwrap_or(0)
 }
 
-fn init_containers(pod: &Value, s: &mut Summary) -> Init {
+/// The restarts of sidecars; nothing while it still initializes.
+fn init_containers(pod: &Value, s: &mut Summary) -> Option<Restarts> {
     let specs = meta::list(pod, &["spec", "initContainers"]);
-    let restartable = |name: &str| {
-        specs.iter().any(|c| {
-            meta::text(c, &["name"]) == name && meta::text(c, &["restartPolicy"]) == "Always"
-        })
-    };
-    s.total += specs
-        .iter()
-        .filter(|c| meta::text(c, &["restartPolicy"]) == "Always")
-        .count();
-    let mut sidecar_restarts = 0;
-    for (i, status) in meta::list(pod, &["status", "initContainerStatuses"])
-        .iter()
-        .enumerate()
-    {
-        let restarts = note_restarts(status, s);
-        s.restarts += restarts;
-        let sidecar = restartable(meta::text(status, &["name"]));
+    let restartable = |c: &&Value| meta::text(c, &["restartPolicy"]) == "Always";
+    s.total += specs.iter().filter(restartable).count();
+    let mut of_sidecars = Restarts::default();
+    let statuses = meta::list(pod, &["status", "initContainerStatuses"]);
+    for (i, status) in statuses.iter().enumerate() {
+        s.restarts.add(status);
+        let name = meta::text(status, &["name"]);
+        let spec = specs.iter().rfind(|c| meta::text(c, &["name"]) == name);
+        let sidecar = spec.as_ref().is_some_and(restartable);
         if sidecar {
-            sidecar_restarts += restarts;
+            of_sidecars.add(status);
         }
-        let state = &status["state"];
-        if let Some(terminated) = state.get("terminated") {
-            if meta::int(terminated, &["exitCode"]) == Some(0) {
-                continue;
-            }
-            s.reason = ended(terminated, "Init:");
-        } else if sidecar && meta::flag(status, &["started"]) {
+        let terminated = meta::at(status, &["state", "terminated"]);
+        if terminated.is_some_and(|t| exit_code(t) == 0) {
+            continue;
+        }
+        if sidecar && meta::flag(status, &["started"]) {
             s.ready += usize::from(meta::flag(status, &["ready"]));
             continue;
-        } else {
-            let waiting = meta::text(state, &["waiting", "reason"]);
-            s.reason = match waiting {
-                "" | "PodInitializing" => format!("Init:{i}/{}", specs.len()),
-                reason => format!("Init:{reason}"),
-            };
         }
+        s.reason = match (
+            terminated,
+            meta::text(status, &["state", "waiting", "reason"]),
+        ) {
+            (Some(terminated), _) => ended(terminated, "Init:"),
+            (None, "" | "PodInitializing") => format!("Init:{i}/{}", specs.len()),
+            (None, reason) => format!("Init:{reason}"),
+        };
         if condition(pod, "Initialized") != Some("True") {
-            return Init::Running;
+            return None;
         }
         break;
     }
-    Init::Done {
-        restarts: sidecar_restarts,
-    }
+    Some(of_sidecars)
 }
 
 fn main_containers(pod: &Value, s: &mut Summary) {
     let mut running = false;
-    for status in meta::list(pod, &["status", "containerStatuses"])
-        .iter()
-        .rev()
-    {
-        s.restarts += note_restarts(status, s);
+    let mut failure = None;
+    let statuses = meta::list(pod, &["status", "containerStatuses"]);
+    for status in statuses.iter().rev() {
+        s.restarts.add(status);
         let state = &status["state"];
         let waiting = meta::text(state, &["waiting", "reason"]);
         if !waiting.is_empty() {
             s.reason = waiting.to_owned();
         } else if let Some(terminated) = state.get("terminated") {
             s.reason = ended(terminated, "");
+            if exit_code(terminated) != 0 {
+                failure = Some(s.reason.clone());
+            }
         } else if state.get("running").is_some() && meta::flag(status, &["ready"]) {
             running = true;
             s.ready += 1;
         }
     }
-    if s.reason == "Completed" && running {
-        s.reason = match condition(pod, "Ready") {
-            Some("True") => "Running",
-            _ => "NotReady",
-        }
-        .to_owned();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn pods_print_as_upstream_prints_them() {
-        let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
-        let running =
-            json!({"name": "a", "ready": true, "restartCount": 0, "state": {"running": {}}});
-        let waiting =
-            |r: &str| json!({"name": "a", "restartCount": 0, "state": {"waiting": {"reason": r}}});
-        let restarted = json!({"name": "a", "ready": true, "restartCount": 3, "state": {"running": {}},
-            "lastState": {"terminated": {"finishedAt": "2026-01-01T00:05:00Z"}}});
-        let done = json!({"name": "a", "restartCount": 0, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}});
-        for (status, ready, reason, restarts) in [
-            (json!({"phase": "Pending"}), "0/1", "Pending", "0"),
-            (
-                json!({"phase": "Running", "containerStatuses": [running]}),
-                "1/1",
-                "Running",
-                "0",
-            ),
-            (
-                json!({"phase": "Pending", "containerStatuses": [waiting("ContainerCreating")]}),
-                "0/1",
-                "ContainerCreating",
-                "0",
-            ),
-            (
-                json!({"phase": "Running", "containerStatuses": [restarted]}),
-                "1/1",
-                "Running",
-                "3 (5m ago)",
-            ),
-            (
-                json!({"phase": "Succeeded", "containerStatuses": [done]}),
-                "0/1",
-                "Completed",
-                "0",
-            ),
-            (
-                json!({"phase": "Failed", "containerStatuses": [{"name": "a", "state": {"terminated": {"exitCode": 2}}}]}),
-                "0/1",
-                "ExitCode:2",
-                "0",
-            ),
-            (
-                json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"running": {}}}]}),
-                "0/1",
-                "Init:0/0",
-                "0",
-            ),
-        ] {
-            let pod =
-                json!({"metadata": {"name": "p"}, "spec": {"containers": [{}]}, "status": status});
-            let got = cells(&pod, now);
-            assert_eq!(got[1..4], [json!(ready), json!(reason), json!(restarts)]);
-        }
-        let going = json!({"metadata": {"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"},
-            "spec": {"containers": [{}]}, "status": {"phase": "Running"}});
-        assert_eq!(cells(&going, now)[2], "Terminating");
+    if s.reason == "Completed" {
+        s.reason = match (running, condition(pod, "Ready"), failure) {
+            (true, Some("True"), _) => "Running".to_owned(),
+            (_, _, Some(failure)) => failure,
+            (true, _, None) => "NotReady".to_owned(),
+            (false, _, None) => return,
+        };
     }
 }

@@ -38,7 +38,7 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
     let shown = |limits: bool| -> Value {
         let parts: Vec<String> = hard
             .iter()
-            .filter(|(name, _)| name.starts_with("limits") == limits)
+            .filter(|(name, _)| name.starts_with("limits.") == limits)
             .map(|(name, most)| {
                 let used = meta::at(object, &["status", "used", name]);
                 let used = used.and_then(Value::as_str).unwrap_or("0");

@@ -1,10 +1,7 @@
 //! ServiceAccount.
 
 use super::{Kind, Subresource};
-use crate::meta;
-use crate::print::{AGE, Cells, Column, NAME, age, text};
-use jiff::Timestamp;
-use serde_json::Value;
+use crate::print::{NAME_AGE, name_age};
 
 pub(super) static KIND: Kind = Kind {
     kind: "ServiceAccount",
@@ -14,21 +11,7 @@ pub(super) static KIND: Kind = Kind {
     type_name: "io.k8s.api.core.v1.ServiceAccount",
     storage: "core/serviceaccounts",
     subresources: &[Subresource::Token],
-    columns: COLUMNS,
-    cells,
+    columns: NAME_AGE,
+    cells: name_age,
     ..Kind::BASE
 };
-
-const COLUMNS: &[Column] = &[
-    NAME,
-    text("Secrets", 0, "How many secrets the account names."),
-    AGE,
-];
-
-fn cells(object: &Value, now: Timestamp) -> Cells {
-    vec![
-        meta::name(object).into(),
-        meta::list(object, &["secrets"]).len().into(),
-        age(object, now),
-    ]
-}

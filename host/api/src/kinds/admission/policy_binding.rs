@@ -57,7 +57,10 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
     let parameters = match meta::at(object, &["spec", "paramRef"]) {
         None => "<unset>".to_owned(),
         Some(of) => match (meta::text(of, &["namespace"]), meta::text(of, &["name"])) {
-            (_, "") => label_selector::text(&of["selector"]).unwrap_or_default(),
+            (_, "") => match of.get("selector") {
+                Some(selector) => label_selector::debug(selector),
+                None => "<unset>".to_owned(),
+            },
             ("", name) => format!("*/{name}"),
             (namespace, name) => format!("{namespace}/{name}"),
         },

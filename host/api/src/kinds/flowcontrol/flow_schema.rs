@@ -7,6 +7,7 @@ use crate::print::{AGE, Cells, Column, NAME, age, or_none, text};
 use crate::{meta, names};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::cmp::Ordering;
 
 pub(in crate::kinds) static KIND: Kind = Kind {
     group: GROUP,
@@ -19,6 +20,7 @@ pub(in crate::kinds) static KIND: Kind = Kind {
     subresources: &[Subresource::Status],
     columns: COLUMNS,
     cells,
+    order,
     default: |object| {
         meta::ensure(object, "status");
         let spec = meta::ensure(object, "spec");
@@ -44,6 +46,13 @@ const COLUMNS: &[Column] = &[
     AGE,
     text("MissingPL", 0, "Whether the level is missing."),
 ];
+
+/// As they are asked (`FlowSchemaSequence`).
+fn order(a: &Value, b: &Value) -> Ordering {
+    let precedence = |o: &Value| meta::int(o, &["spec", "matchingPrecedence"]).unwrap_or(0);
+    let by_precedence = precedence(a).cmp(&precedence(b));
+    by_precedence.then_with(|| meta::name(a).cmp(meta::name(b)))
+}
 
 fn cells(object: &Value, now: Timestamp) -> Cells {
     let spec = &object["spec"];

@@ -39,15 +39,16 @@ const COLUMNS: &[Column] = &[
 
 fn cells(object: &Value, now: Timestamp) -> Cells {
     let spec = &object["spec"];
-    let queuing = &spec["limited"]["limitResponse"]["queuing"];
-    let or_none = |of: &Value, key: &str| match of.get(key) {
-        Some(n) => n.clone(),
+    let limited = spec.get("limited");
+    let queuing = limited.and_then(|l| meta::at(l, &["limitResponse", "queuing"]));
+    let or_none = |of: Option<&Value>, key: &str| match of {
+        Some(of) => meta::int(of, &[key]).unwrap_or(0).into(),
         None => "<none>".into(),
     };
     vec![
         meta::name(object).into(),
         meta::text(spec, &["type"]).into(),
-        or_none(&spec["limited"], "nominalConcurrencyShares"),
+        or_none(limited, "nominalConcurrencyShares"),
         or_none(queuing, "queues"),
         or_none(queuing, "handSize"),
         or_none(queuing, "queueLengthLimit"),

@@ -35,6 +35,7 @@ const COLUMNS: &[Column] = &[
 ];
 
 const CONTROLLER_MAX: usize = 250;
+const IS_DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
 
 fn cells(object: &Value, now: Timestamp) -> Cells {
     let parameters = match meta::at(object, &["spec", "parameters"]) {
@@ -48,8 +49,13 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
             format!("{kind}{group}/{name}")
         }
     };
+    let name = meta::name(object);
+    let name = match meta::text(object, &["metadata", "annotations", IS_DEFAULT]) {
+        "true" => format!("{name} (default)"),
+        _ => name.to_owned(),
+    };
     vec![
-        meta::name(object).into(),
+        name.into(),
         meta::text(object, &["spec", "controller"]).into(),
         parameters.into(),
         age(object, now),

@@ -100,24 +100,26 @@ fn validate_cidrs_update(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
-fn address_cells(object: &Value, _: Timestamp) -> Cells {
-    let parent = |key| meta::text(object, &["spec", "parentRef", key]);
-    let parts = [
-        parent("resource"),
-        parent("group"),
-        parent("namespace"),
-        parent("name"),
-    ];
-    let mut shown = parts[0].to_owned();
-    if !parts[1].is_empty() {
-        shown = format!("{shown}.{}", parts[1]);
+/// Upstream's rows have the age too, for which there is no column.
+fn address_cells(object: &Value, now: Timestamp) -> Cells {
+    let shown = match meta::at(object, &["spec", "parentRef"]) {
+        None => "<none>".to_owned(),
+        Some(parent) => shown_parent(parent),
+    };
+    vec![meta::name(object).into(), shown.into(), age(object, now)]
+}
+
+/// `resource.group/namespace/name`.
+fn shown_parent(parent: &Value) -> String {
+    let part = |key| meta::text(parent, &[key]);
+    let mut shown = part("resource").to_lowercase();
+    if !part("group").is_empty() {
+        shown = format!("{shown}.{}", part("group").to_lowercase());
     }
-    for part in &parts[2..] {
-        if !part.is_empty() {
-            shown = format!("{shown}/{part}");
-        }
+    if !part("namespace").is_empty() {
+        shown = format!("{shown}/{}", part("namespace"));
     }
-    vec![meta::name(object).into(), shown.into()]
+    format!("{shown}/{}", part("name"))
 }
 
 fn validate_address(object: &Value, errors: &mut Errors) {

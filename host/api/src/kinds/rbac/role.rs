@@ -3,9 +3,7 @@
 use crate::field::{Errors, Path};
 use crate::kinds::Kind;
 use crate::label_selector;
-use crate::print::{Cells, Column, NAME, text};
 use crate::{meta, names};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 pub(in crate::kinds) static ROLE: Kind = Kind {
@@ -16,8 +14,6 @@ pub(in crate::kinds) static ROLE: Kind = Kind {
     type_name: "io.k8s.api.rbac.v1.Role",
     storage: "rbac.authorization.k8s.io/roles",
     name: names::path_segment,
-    columns: COLUMNS,
-    cells,
     default,
     validate: |object, errors| validate_rules(object, true, errors),
     ..Kind::BASE
@@ -32,21 +28,10 @@ pub(in crate::kinds) static CLUSTER_ROLE: Kind = Kind {
     type_name: "io.k8s.api.rbac.v1.ClusterRole",
     storage: "rbac.authorization.k8s.io/clusterroles",
     name: names::path_segment,
-    columns: COLUMNS,
-    cells,
     default,
     validate,
     ..Kind::BASE
 };
-
-const COLUMNS: &[Column] = &[NAME, text("Created At", 0, "When the object was created.")];
-
-fn cells(object: &Value, _: Timestamp) -> Cells {
-    vec![
-        meta::name(object).into(),
-        meta::text(object, &["metadata", "creationTimestamp"]).into(),
-    ]
-}
 
 /// Upstream serves `rules` even if there are none.
 fn default(object: &mut Value) {

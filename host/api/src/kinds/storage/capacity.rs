@@ -3,7 +3,7 @@
 use crate::field::{Errors, Path};
 use crate::kinds::Kind;
 use crate::label_selector;
-use crate::print::{Cells, Column, NAME, text};
+use crate::print::{Cells, Column, NAME, or_unset, text};
 use crate::quantity::Quantity;
 use crate::{meta, names};
 use jiff::Timestamp;
@@ -37,10 +37,7 @@ fn cells(object: &Value, _: Timestamp) -> Cells {
     vec![
         meta::name(object).into(),
         meta::text(object, &["storageClassName"]).into(),
-        match meta::text(object, &["capacity"]) {
-            "" => "<unset>".into(),
-            capacity => capacity.into(),
-        },
+        or_unset(object, &["capacity"]),
     ]
 }
 

@@ -83,14 +83,18 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
         .iter()
         .any(|a| meta::text(object, &["metadata", "annotations", a]) == "true");
     let name = meta::name(object);
+    let or = |path: &[&str], default: &str| match meta::at(object, path) {
+        Some(Value::String(text)) => Value::from(text.as_str()),
+        _ => default.into(),
+    };
     vec![
         match is_default {
             true => format!("{name} (default)").into(),
             false => name.into(),
         },
         meta::text(object, &["provisioner"]).into(),
-        meta::text(object, &["reclaimPolicy"]).into(),
-        meta::text(object, &["volumeBindingMode"]).into(),
+        or(&["reclaimPolicy"], "Delete"),
+        or(&["volumeBindingMode"], "Immediate"),
         meta::flag(object, &["allowVolumeExpansion"]).into(),
         age(object, now),
     ]

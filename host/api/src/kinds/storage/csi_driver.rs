@@ -2,7 +2,7 @@
 
 use crate::field::{Errors, Path};
 use crate::kinds::{Kind, strategy};
-use crate::print::{AGE, Cells, Column, NAME, age, or_none, text};
+use crate::print::{AGE, Cells, Column, NAME, age, flag, or_none, text};
 use crate::{meta, names};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -29,13 +29,6 @@ pub(in crate::kinds) static KIND: Kind = Kind {
     ..Kind::BASE
 };
 
-const fn flag(name: &'static str, description: &'static str) -> Column {
-    Column {
-        kind: "boolean",
-        ..text(name, 0, description)
-    }
-}
-
 const COLUMNS: &[Column] = &[
     NAME,
     flag("AttachRequired", "Whether volumes are attached first."),
@@ -60,6 +53,8 @@ const MUTABLE: &[&str] = &[
 
 fn cells(object: &Value, now: Timestamp) -> Cells {
     let flag = |key| meta::flag(object, &["spec", key]).into();
+    let attached = meta::at(object, &["spec", "attachRequired"]);
+    let attached = attached.and_then(Value::as_bool).unwrap_or(true);
     let tokens = match meta::at(object, &["spec", "tokenRequests"]) {
         None => "<unset>".to_owned(),
         Some(_) => {
@@ -76,7 +71,7 @@ fn cells(object: &Value, now: Timestamp) -> Cells {
         .collect();
     vec![
         meta::name(object).into(),
-        flag("attachRequired"),
+        attached.into(),
         flag("podInfoOnMount"),
         flag("storageCapacity"),
         tokens.into(),

@@ -35,7 +35,10 @@ pub(in crate::kinds) static KIND: Kind = Kind {
 
 const COLUMNS: &[Column] = &[
     NAME,
-    text("Attacher", 0, "The driver that attaches it."),
+    Column {
+        format: "name",
+        ..text("Attacher", 0, "The driver that attaches it.")
+    },
     text("PV", 0, "The volume."),
     text("Node", 0, "The node that it goes to."),
     Column {
