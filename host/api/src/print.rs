@@ -104,28 +104,94 @@ pub enum Include {
     Object,
 }
 
+/// The versions of meta.k8s.io in which tables and metadata alone are given;
+/// but for their names they are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    V1,
+    V1Beta1,
+}
+
+impl Version {
+    pub fn parse(version: &str) -> Option<Version> {
+        match version {
+            "v1" => Some(Version::V1),
+            "v1beta1" => Some(Version::V1Beta1),
+            _ => None,
+        }
+    }
+
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Version::V1 => "meta.k8s.io/v1",
+            Version::V1Beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
+/// How a table is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub version: Version,
+    pub include: Include,
+    /// Only the first table of a watch has them.
+    pub columns: bool,
+}
+
 /// A table of `objects`, which are complete with apiVersion and kind.
 pub fn table(
     kind: &KindRef,
     mut objects: Vec<Value>,
     metadata: Value,
-    include: Include,
-    with_columns: bool,
+    layout: Layout,
     now: Timestamp,
 ) -> Value {
     objects.sort_by(|a, b| kind.order(a, b));
     let rows: Vec<Value> = objects
         .into_iter()
-        .map(|object| row(kind, object, include, now))
+        .map(|object| {
+            let (cells, done) = (kind.cells(&object, now), kind.row_conditions(&object));
+            row(cells, done, object, layout)
+        })
         .collect();
-    let columns: Value = if with_columns {
-        kind.column_definitions()
-    } else {
-        Value::Null
+    with_rows(kind.column_definitions(), rows, metadata, layout)
+}
+
+/// The table of one scale, whose object a workload of `kind` is.
+pub fn scale_table(kind: &KindRef, scale: Value, layout: Layout, now: Timestamp) -> Value {
+    let replicas = |part| Value::from(meta::int(&scale, &[part, "replicas"]).unwrap_or(0));
+    let name = match kind {
+        KindRef::Row(_) => text("Name", 0, NAME.description),
+        KindRef::Custom(_) => NAME,
     };
+    let columns = [
+        name,
+        int("Desired", 0, "Replicas that are wanted."),
+        int("Available", 0, "Replicas that there are."),
+        match kind {
+            KindRef::Row(_) => AGE,
+            KindRef::Custom(_) => Column {
+                kind: "date",
+                ..AGE
+            },
+        },
+    ];
+    let cells = vec![
+        meta::name(&scale).into(),
+        replicas("spec"),
+        replicas("status"),
+        age(&scale, now),
+    ];
+    let metadata = json!({"resourceVersion": meta::resource_version(&scale)});
+    let rows = vec![row(cells, None, scale, layout)];
+    let columns = columns.iter().map(definition).collect();
+    with_rows(columns, rows, metadata, layout)
+}
+
+fn with_rows(columns: Value, rows: Vec<Value>, metadata: Value, layout: Layout) -> Value {
     json!({
-        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-        "columnDefinitions": columns, "rows": rows,
+        "kind": "Table", "apiVersion": layout.version.api_version(), "metadata": metadata,
+        "columnDefinitions": if layout.columns { columns } else { Value::Null }, "rows": rows,
     })
 }
 
@@ -139,23 +205,23 @@ pub(crate) fn definition(column: &Column) -> Value {
     })
 }
 
-fn row(kind: &KindRef, object: Value, include: Include, now: Timestamp) -> Value {
-    let mut row = json!({"cells": kind.cells(&object, now)});
-    if let Some(conditions) = kind.row_conditions(&object) {
+fn row(cells: Cells, conditions: Option<Value>, object: Value, layout: Layout) -> Value {
+    let mut row = json!({"cells": cells});
+    if let Some(conditions) = conditions {
         row["conditions"] = conditions;
     }
-    match include {
+    match layout.include {
         Include::None => row["object"] = Value::Null,
-        Include::Metadata => row["object"] = partial(&object),
+        Include::Metadata => row["object"] = partial(&object, layout.version),
         Include::Object => row["object"] = object,
     }
     row
 }
 
 /// Only the metadata of an object.
-pub fn partial(object: &Value) -> Value {
+pub fn partial(object: &Value, version: Version) -> Value {
     json!({
-        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+        "kind": "PartialObjectMetadata", "apiVersion": version.api_version(),
         "metadata": object.get("metadata").cloned().unwrap_or_else(|| json!({})),
     })
 }

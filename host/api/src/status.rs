@@ -181,6 +181,12 @@ impl Status {
         )
     }
 
+    /// Asked for as `wanted`, which it can't be: it is `found`.
+    pub fn not_acceptable_as(wanted: &str, found: &str) -> Status {
+        let why = format!("you requested {wanted}, but the requested object is {found}");
+        Status::new(406, "NotAcceptable", why)
+    }
+
     pub fn unsupported_media_type(supported: &[&str]) -> Status {
         Status::new(
             415,

@@ -5,7 +5,7 @@
 //! (`apiserver/pkg/endpoints/handlers/negotiation`).
 
 use crate::query::Query;
-use api::print::Include;
+use api::print::{Include, Layout, Version};
 use api::status::Status;
 use http::{HeaderMap, header};
 
@@ -13,8 +13,12 @@ use http::{HeaderMap, header};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Object,
-    Table(Include),
-    Partial,
+    Table(Layout),
+    /// Metadata alone, of an object or of a list's.
+    Partial {
+        version: Version,
+        list: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -125,18 +129,32 @@ impl<'a> Clause<'a> {
     }
 
     fn form(&self, media: Media, offer: Offer, include: Include) -> Option<Form> {
-        if self.text("stream").is_some_and(|s| s != "watch") {
+        if self.text("stream").is_some_and(|s| s != "watch")
+            || self
+                .text("sv")
+                .is_some_and(|v| !offer.transforms || v != "v1")
+        {
             return None;
         }
         let (kind, group, version) = (self.text("as"), self.text("g"), self.text("v"));
         if (kind, group, version) == (None, None, None) {
             return (offer.protobuf || media != Media::Protobuf).then_some(Form::Object);
         }
-        let known = group == Some("meta.k8s.io") && matches!(version, Some("v1" | "v1beta1"));
+        if group != Some("meta.k8s.io") || !offer.transforms {
+            return None;
+        }
+        let version = Version::parse(version?)?;
         match kind? {
-            _ if !known || !offer.transforms => None,
-            "Table" => (media != Media::Protobuf).then_some(Form::Table(include)),
-            "PartialObjectMetadata" | "PartialObjectMetadataList" => Some(Form::Partial),
+            "Table" if media == Media::Protobuf => None,
+            "Table" => Some(Form::Table(Layout {
+                version,
+                include,
+                columns: true,
+            })),
+            kind @ ("PartialObjectMetadata" | "PartialObjectMetadataList") => Some(Form::Partial {
+                version,
+                list: kind.ends_with("List"),
+            }),
             _ => None,
         }
     }
@@ -159,7 +177,8 @@ pub(crate) fn accepted(
     offer: Offer,
 ) -> Result<Accepted, Status> {
     let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
-    let include = match query.text("includeObject") {
+    let included = query.text("includeObject");
+    let include = match included {
         "None" => Include::None,
         "Object" => Include::Object,
         _ => Include::Metadata,
@@ -187,6 +206,12 @@ pub(crate) fn accepted(
     for clause in clauses(accept) {
         for media in served.iter().copied().filter(|m| clause.fits(*m)) {
             if let Some(form) = clause.form(media, offer, include) {
+                let known = matches!(included, "" | "Metadata" | "None" | "Object");
+                if matches!(form, Form::Table(_)) && !known {
+                    return Err(Status::bad_request(format!(
+                        "Unable to convert to Table as requested: includeObject: Invalid value: {included:?}: must be 'Metadata', 'Object', 'None', or empty"
+                    )));
+                }
                 let pretty = pretty || clause.text("pretty") == Some("1");
                 return Ok(Accepted {
                     media,
@@ -253,8 +278,16 @@ mod tests {
 
     #[test]
     fn forms_are_given_where_there_are_any() {
-        let table = Some((Media::Json, Form::Table(Include::Metadata)));
-        let partial = Some((Media::Protobuf, Form::Partial));
+        let of = |version| {
+            let layout = Layout {
+                version,
+                include: Include::Metadata,
+                columns: true,
+            };
+            Some((Media::Json, Form::Table(layout)))
+        };
+        let table = of(Version::V1);
+        let partial = |version, list| Some((Media::Protobuf, Form::Partial { version, list }));
         const EITHER: &str = "application/vnd.kubernetes.protobuf,application/json";
         for (accept, offer, wanted) in [
             (EITHER, TYPED, PROTOBUF),
@@ -263,8 +296,28 @@ mod tests {
             (
                 "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
                 CUSTOM,
-                partial,
+                partial(Version::V1, false),
             ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1beta1",
+                TYPED,
+                partial(Version::V1Beta1, true),
+            ),
+            (
+                "application/json;as=Table;v=v1beta1;g=meta.k8s.io",
+                TYPED,
+                of(Version::V1Beta1),
+            ),
+            (
+                "application/json;as=Table;v=v1alpha1;g=meta.k8s.io",
+                TYPED,
+                None,
+            ),
+            ("application/json;as=Table;v=v1;g=example.com", TYPED, None),
+            ("application/json;as=Chair;v=v1;g=meta.k8s.io", TYPED, None),
+            ("application/json;as=Table", TYPED, None),
+            ("application/json;sv=v1", TYPED, JSON),
+            ("application/json;sv=v2", TYPED, None),
             (
                 "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1",
                 TYPED,

@@ -196,6 +196,20 @@ impl KindRef {
         }
     }
 
+    /// What upstream's Go calls the type of such an object, in messages.
+    pub fn go_type(&self) -> String {
+        match self {
+            KindRef::Row(k) => {
+                let package = match k.type_name.rsplit('.').nth(2) {
+                    None | Some("events") => "core",
+                    Some(package) => package,
+                };
+                format!("{package}.{}", k.kind)
+            }
+            KindRef::Custom(_) => "unstructured.Unstructured".to_owned(),
+        }
+    }
+
     pub fn deletion(&self) -> Deletion {
         match self {
             KindRef::Row(k) => k.deletion,

@@ -17,9 +17,37 @@ pub fn encode(object: &Value) -> Result<Vec<u8>, ProtobufError> {
         meta::text(object, &["apiVersion"]),
         meta::text(object, &["kind"]),
     );
+    if version == "meta.k8s.io/v1beta1" {
+        return encode_beta(object, kind);
+    }
     let facts = facts::of_kind(version, kind).ok_or(ProtobufError::UnknownType)?;
     encode_as(object, facts.name)
 }
+
+const PARTIAL: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata";
+
+/// Metadata alone as v1beta1: as in v1, but for the numbers of a list's fields.
+fn encode_beta(object: &Value, kind: &str) -> Result<Vec<u8>, ProtobufError> {
+    if kind == "PartialObjectMetadata" {
+        return encode_as(object, PARTIAL);
+    }
+    if kind != "PartialObjectMetadataList" {
+        return Err(ProtobufError::UnknownType);
+    }
+    let mut raw = Vec::new();
+    for item in meta::list(object, &["items"]) {
+        put_bytes(&mut raw, 1, &message(item, PARTIAL)?);
+    }
+    let metadata = object.get("metadata").unwrap_or(&Value::Null);
+    put_bytes(&mut raw, 2, &message(metadata, LIST_META)?);
+    let mut out = Vec::with_capacity(raw.len() + 64);
+    head(&mut out, "meta.k8s.io/v1beta1", kind, raw.len())?;
+    out.extend_from_slice(&raw);
+    tail(&mut out);
+    Ok(out)
+}
+
+const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 
 /// A whole body of an object of `type_name`.
 pub fn encode_as(object: &Value, type_name: &str) -> Result<Vec<u8>, ProtobufError> {
@@ -57,7 +85,7 @@ pub fn list(
     metadata: &Value,
     lengths: impl Iterator<Item = usize>,
 ) -> Result<List, ProtobufError> {
-    let meta = message(metadata, "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta")?;
+    let meta = message(metadata, LIST_META)?;
     let mut raw = Vec::new();
     put_bytes(&mut raw, 1, &meta);
     let mut probe = Vec::new();

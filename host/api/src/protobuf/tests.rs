@@ -37,6 +37,37 @@ fn inlined_and_pointer_fields() {
     );
 }
 
+/// The fields of a list of metadata changed places from v1beta1 to v1.
+#[test]
+fn metadata_alone_has_two_versions() {
+    for (version, items, metadata) in [("v1", 0x12, 0x0a), ("v1beta1", 0x0a, 0x12)] {
+        let api_version = format!("meta.k8s.io/{version}");
+        let list = json!({"apiVersion": api_version, "kind": "PartialObjectMetadataList",
+            "metadata": {"resourceVersion": "7"}, "items": [
+                {"apiVersion": api_version, "kind": "PartialObjectMetadata", "metadata": {"name": "n"}}]});
+        let body = encode(&list).unwrap();
+        let has = |part: &[u8]| body.windows(part.len()).any(|w| w == part);
+        let revision = b"\x12\x017";
+        assert!(
+            has(&[&[metadata, 3][..], revision].concat()),
+            "{}",
+            body.escape_ascii()
+        );
+        let item = message(
+            &list["items"][0],
+            "io.k8s.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata",
+        )
+        .unwrap();
+        let length = u8::try_from(item.len()).unwrap();
+        assert!(
+            has(&[&[items, length][..], &item].concat()),
+            "{}",
+            body.escape_ascii()
+        );
+        assert!(has(api_version.as_bytes()));
+    }
+}
+
 #[test]
 fn broken_bodies_are_refused() {
     for cut in 0..BODY.len() {

@@ -1,7 +1,7 @@
 //! The other groups.
 
-use crate::{check, kind, now, object};
-use api::print::{Include, table};
+use crate::{LAYOUT, check, kind, now, object};
+use api::print::table;
 use serde_json::{Value, json};
 
 #[test]
@@ -221,14 +221,7 @@ fn flow_control() {
         ],
     );
     let unordered = vec![schema("a", 20), schema("c", 10), schema("b", 10)];
-    let made = table(
-        &kind(path),
-        unordered,
-        json!({}),
-        Include::None,
-        true,
-        now(),
-    );
+    let made = table(&kind(path), unordered, json!({}), LAYOUT, now());
     let names: Vec<&Value> = (0..3).map(|i| &made["rows"][i]["cells"][0]).collect();
     assert_eq!(names, ["b", "c", "a"]);
     check(

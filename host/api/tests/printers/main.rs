@@ -11,7 +11,7 @@ mod storage;
 mod workloads;
 
 use api::kinds::{KindRef, by_resource};
-use api::print::{Include, table};
+use api::print::{Include, Layout, Version, table};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -55,18 +55,17 @@ fn going(more: Value) -> Value {
     object
 }
 
+const LAYOUT: Layout = Layout {
+    version: Version::V1,
+    include: Include::None,
+    columns: false,
+};
+
 /// Objects of a kind and their cells.
 fn check(path: &str, rows: Vec<(Value, Value)>) {
     let kind = kind(path);
     for (object, wanted) in rows {
-        let made = table(
-            &kind,
-            vec![object.clone()],
-            json!({}),
-            Include::None,
-            true,
-            now(),
-        );
+        let made = table(&kind, vec![object.clone()], json!({}), LAYOUT, now());
         assert_eq!(made["rows"][0]["cells"], wanted, "{path}: {object:#}");
     }
 }

@@ -1,7 +1,7 @@
 //! Pods: `printPod`.
 
-use crate::{check, going, kind, now, object};
-use api::print::{Include, table};
+use crate::{LAYOUT, check, going, kind, now, object};
+use api::print::table;
 use serde_json::{Value, json};
 
 fn running(ready: bool) -> Value {
@@ -322,14 +322,7 @@ fn that_are_done_have_a_condition() {
         ("Failed", Some("The pod failed.")),
     ] {
         let pod = object(json!({"status": {"phase": phase}}));
-        let made = table(
-            &kind("v1/pods"),
-            vec![pod],
-            json!({}),
-            Include::None,
-            false,
-            now(),
-        );
+        let made = table(&kind("v1/pods"), vec![pod], json!({}), LAYOUT, now());
         let row = &made["rows"][0];
         assert_eq!(row["object"], Value::Null);
         let wanted = message.map(|message| {

@@ -348,15 +348,40 @@ impl Call {
     pub(crate) fn object(&self, code: u16, object: Value) -> Response<Body> {
         let shaped = match self.accepted.form {
             Form::Object => object,
-            Form::Partial => print::partial(&object),
-            Form::Table(include) => {
+            Form::Partial { list: true, .. } => return self.no_list(),
+            Form::Partial { version, .. } => print::partial(&object, version),
+            Form::Table(layout) => {
                 let metadata = serde_json::json!({
                     "resourceVersion": api::meta::resource_version(&object)
                 });
-                print::table(&self.kind, vec![object], metadata, include, true, self.now)
+                print::table(&self.kind, vec![object], metadata, layout, self.now)
             }
         };
         respond::json(code, &shaped, self.accepted)
+    }
+
+    /// A scale in the form that the client wants.
+    pub(crate) fn scale(&self, scale: Value) -> Response<Body> {
+        let shaped = match self.accepted.form {
+            Form::Object => scale,
+            Form::Partial { list: true, .. } => return self.no_list(),
+            Form::Partial { version, .. } => print::partial(&scale, version),
+            Form::Table(layout) => print::scale_table(&self.kind, scale, layout, self.now),
+        };
+        respond::json(200, &shaped, self.accepted)
+    }
+
+    /// One object was found, and a list of metadata asked for.
+    fn no_list(&self) -> Response<Body> {
+        let found = match self.route.subresource.as_str() {
+            "scale" => "autoscaling.Scale".to_owned(),
+            _ => self.kind.go_type(),
+        };
+        let status = Status::not_acceptable_as(
+            "PartialObjectMetadataList",
+            &format!("not a list (*{found})"),
+        );
+        respond::status(&status, self.accepted)
     }
 }
 

@@ -6,7 +6,6 @@ use super::patch::refused;
 use super::update::{Change, Part, guaranteed, own};
 use super::{Answer, Call, body};
 use crate::registry::Stored;
-use crate::respond;
 use api::decode;
 use api::field::{Errors, Path};
 use api::kinds::KindRef;
@@ -28,7 +27,7 @@ pub(crate) async fn answer(call: Call) -> Answer {
         "get" => {
             let current = call.current()?;
             let scale = scale_of(&call.kind, &current.object)?;
-            Ok(respond::json(200, &scale, call.accepted))
+            Ok(call.scale(scale))
         }
         "update" => update(call).await,
         "patch" => patch(call).await,
@@ -238,5 +237,5 @@ async fn changed(
     })
     .await?;
     let scale = scale_of(&call.kind, &updated.after.object)?;
-    Ok(respond::json(200, &scale, call.accepted))
+    Ok(call.scale(scale))
 }

@@ -323,12 +323,15 @@ impl Stream {
         let media = self.call.accepted.media;
         let shaped = match self.call.accepted.form {
             Form::Object => return whole(media, kind, name, stored, revision),
-            Form::Partial => print::partial(&registry::decode(kind, stored, revision)?),
-            Form::Table(include) => {
+            Form::Partial { version, .. } => {
+                print::partial(&registry::decode(kind, stored, revision)?, version)
+            }
+            Form::Table(layout) => {
                 let object = registry::decode(kind, stored, revision)?;
                 let metadata = json!({"resourceVersion": revision.to_string()});
                 let now = jiff::Timestamp::now();
-                print::table(kind, vec![object], metadata, include, columns, now)
+                let layout = print::Layout { columns, ..layout };
+                print::table(kind, vec![object], metadata, layout, now)
             }
         };
         event(media, None, name, &shaped).map(Bytes::from)
@@ -347,25 +350,26 @@ impl Stream {
                 });
                 (Some(kind), object)
             }
-            Form::Partial => {
+            Form::Partial { version, .. } => {
                 let object = json!({
-                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                    "kind": "PartialObjectMetadata", "apiVersion": version.api_version(),
                     "metadata": metadata,
                 });
                 (None, object)
             }
-            Form::Table(include) => {
+            Form::Table(layout) => {
                 // The row carries what says that it is a bookmark.
+                let api_version = layout.version.api_version();
                 let object = json!({
-                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                    "kind": "PartialObjectMetadata", "apiVersion": api_version,
                     "metadata": metadata,
                 });
-                let mut row = json!({"cells": []});
-                if include != print::Include::None {
+                let mut row = json!({"cells": [], "object": null});
+                if initial_end || layout.include != print::Include::None {
                     row["object"] = object;
                 }
                 let table = json!({
-                    "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+                    "kind": "Table", "apiVersion": api_version,
                     "metadata": {"resourceVersion": at.to_string()},
                     "columnDefinitions": null, "rows": [row],
                 });

@@ -14,6 +14,7 @@ mod conversion;
 mod custom;
 mod deletion;
 mod fairness;
+mod forms;
 mod front_proxy;
 mod fuzz;
 mod groups;

@@ -105,7 +105,12 @@ impl Client {
 
     /// The lines of a watch, until `count` of them are there.
     pub(crate) fn watch(&self, path: &str, count: usize) -> Vec<Value> {
-        let request = Request::get(path).body(Bytes::new()).unwrap();
+        self.watch_as(path, "application/json", count)
+    }
+
+    pub(crate) fn watch_as(&self, path: &str, accept: &str, count: usize) -> Vec<Value> {
+        let request = Request::get(path).header("accept", accept);
+        let request = request.body(Bytes::new()).unwrap();
         self.session.runtime().block_on(async {
             let mut body = self.transport.send(request).await.unwrap().into_body();
             let mut text = Vec::new();

@@ -47,6 +47,12 @@ pub(crate) async fn answer(call: &Call, page: Page) -> Answer {
         metadata["remainingItemCount"] = remaining.into();
     }
     let accepted = call.accepted;
+    if let Form::Partial { list: false, .. } = accepted.form {
+        return Err(Status::not_acceptable_as(
+            "PartialObjectMetadata",
+            &format!("a list (*{}List)", call.kind.go_type()),
+        ));
+    }
     match (accepted.form, accepted.media) {
         (Form::Object, Media::Json) if !accepted.pretty && registry::is_direct(&call.kind) => {
             Ok(body::concatenated(call, page, &metadata))
@@ -89,20 +95,19 @@ async fn served(call: &Call, page: &mut Page) -> Result<Vec<Value>, Status> {
 /// The list as one value, in the form that was asked for.
 async fn value(call: &Call, mut page: Page, metadata: Value) -> Result<Value, Status> {
     let mut objects = served(call, &mut page).await?;
-    if matches!(call.accepted.form, Form::Partial) {
-        objects = objects.iter().map(print::partial).collect();
+    if let Form::Partial { version, .. } = call.accepted.form {
+        let partial = |object| print::partial(object, version);
+        objects = objects.iter().map(partial).collect();
     }
     Ok(match call.accepted.form {
         Form::Object => json!({
             "kind": call.kind.list_kind(), "apiVersion": call.kind.api_version(),
             "metadata": metadata, "items": objects,
         }),
-        Form::Partial => json!({
-            "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+        Form::Partial { version, .. } => json!({
+            "kind": "PartialObjectMetadataList", "apiVersion": version.api_version(),
             "metadata": metadata, "items": objects,
         }),
-        Form::Table(include) => {
-            print::table(&call.kind, objects, metadata, include, true, call.now)
-        }
+        Form::Table(layout) => print::table(&call.kind, objects, metadata, layout, call.now),
     })
 }
