@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 /// A kind's path under `/apis`, whether it has namespaces, its name if it can't
 /// be any, and what is in its objects.
-type Sample = (&'static str, bool, &'static str, Value);
+pub(crate) type Sample = (&'static str, bool, &'static str, Value);
 
-fn samples() -> Vec<Sample> {
+pub(crate) fn samples() -> Vec<Sample> {
     let service = json!({"service": {"name": "s", "port": {"number": 80}}});
     let rule = json!({"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]});
     let webhook = json!({"webhooks": [{"name": "a.example.com", "sideEffects": "None",

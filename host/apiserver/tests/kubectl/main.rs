@@ -24,6 +24,7 @@ mod oidc;
 mod others;
 mod peers;
 mod policies;
+mod printed;
 mod proxy;
 mod refusals;
 mod session;
