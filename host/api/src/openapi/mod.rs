@@ -1,6 +1,7 @@
 //! OpenAPI documents from the tables of kinds and facts, with descriptions that
 //! the build took from the dependency.
 
+mod defaults;
 mod gnostic;
 mod parameters;
 mod paths;

@@ -1,6 +1,6 @@
 //! OpenAPI 3.0, a document for each group-version.
 
-use super::{Descriptions, gvk, list_type, paths, reachable};
+use super::{Descriptions, defaults, gvk, list_type, paths, reachable};
 use crate::facts::{self, Field, ListKind, Scalar, Shape, Type};
 use crate::kinds::KindRef;
 use serde_json::{Map, Value, json};
@@ -57,7 +57,7 @@ fn schema(facts: &Type, descriptions: &Descriptions) -> Value {
     let mut required: Vec<&str> = Vec::new();
     for field in &facts.fields {
         let text = descriptions.of(facts.name, field.name);
-        properties.insert(field.name.to_owned(), property(field, text));
+        properties.insert(field.name.to_owned(), property(facts.name, field, text));
         if field.required {
             required.push(field.name);
         }
@@ -80,16 +80,36 @@ fn schema(facts: &Type, descriptions: &Descriptions) -> Value {
     Value::Object(out)
 }
 
-fn property(field: &Field, text: Option<&str>) -> Value {
-    let mut out = shape(&field.shape);
+fn property(type_name: &str, field: &Field, text: Option<&str>) -> Value {
+    let mut out = with_default(shape(&field.shape), defaults::of_field(type_name, field));
     if let Some(text) = text {
-        if let Some(reference) = out.get("$ref").cloned() {
-            out = json!({"allOf": [{"$ref": reference}]});
-        }
+        out = beside(out);
         out["description"] = text.into();
     }
     extensions(field, &mut out);
     out
+}
+
+/// A schema that may have members beside a reference.
+fn beside(schema: Value) -> Value {
+    match schema.get("$ref") {
+        Some(_) => json!({"allOf": [schema]}),
+        None => schema,
+    }
+}
+
+fn with_default(schema: Value, default: Option<Value>) -> Value {
+    let Some(default) = default else {
+        return schema;
+    };
+    let mut schema = beside(schema);
+    schema["default"] = default;
+    schema
+}
+
+/// Of a list's elements or a map's values.
+fn inner(of: &Shape) -> Value {
+    with_default(shape(of), defaults::zero(of))
 }
 
 /// What merging clients need to know, as upstream names it.
@@ -129,8 +149,8 @@ fn shape(shape_of: &Shape) -> Value {
             json!({"$ref": format!("{REFERENCES}{name}")})
         }
         Shape::Ref(_) => json!({"type": "object"}),
-        Shape::List(inner) => json!({"type": "array", "items": shape(inner)}),
-        Shape::Map(inner) => json!({"type": "object", "additionalProperties": shape(inner)}),
+        Shape::List(of) => json!({"type": "array", "items": inner(of)}),
+        Shape::Map(of) => json!({"type": "object", "additionalProperties": inner(of)}),
         Shape::Scalar(scalar) => match scalar {
             Scalar::String => json!({"type": "string"}),
             Scalar::Int32 => json!({"type": "integer", "format": "int32"}),
@@ -150,14 +170,20 @@ fn shape(shape_of: &Shape) -> Value {
 
 fn list_schema(kind: &KindRef) -> Value {
     let list = kind.list_kind();
+    // Those of custom kinds are made in another way, without defaults.
+    let empty = kind.custom().is_none().then(|| json!({}));
+    let of = |name: &str| {
+        let reference = json!({"$ref": format!("{REFERENCES}{name}")});
+        with_default(reference, empty.clone())
+    };
     json!({
         "type": "object",
         "required": ["items"],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "metadata": {"$ref": format!("{REFERENCES}io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta")},
-            "items": {"type": "array", "items": {"$ref": format!("{REFERENCES}{}", kind.type_name())}},
+            "metadata": of("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"),
+            "items": {"type": "array", "items": of(kind.type_name())},
         },
         "x-kubernetes-group-version-kind": gvk(kind.group(), kind.version(), &list),
     })
