@@ -28,9 +28,6 @@ pub struct Config {
     /// Who issues service account tokens, in their words.
     #[serde(default = "issuer")]
     pub service_account_issuer: String,
-    /// Whether pods get a token of their service account mounted.
-    #[serde(default)]
-    pub mount_service_account_tokens: bool,
     /// Nodes for which credentials are kept under `data_dir/pki/nodes`.
     #[serde(default)]
     pub node_names: Vec<String>,

@@ -137,7 +137,7 @@ pub async fn run_through(
     let webhooks = Arc::new(WebhookClient::new(peers.clone()));
     let authorizer = Arc::new(Authorizer::new(&store));
     let clients = (kinds.clone(), webhooks.clone());
-    let admission = Admission::new(&store, &config, authorizer.clone(), clients.0, clients.1);
+    let admission = Admission::new(&store, authorizer.clone(), clients.0, clients.1);
     let authenticator = authenticator(&config, &store, &webhooks, &pki.ca)?;
     let server = Arc::new(Server {
         authorizer,

@@ -32,7 +32,6 @@ pub(crate) use attributes::{Attributes, Operation, Options};
 pub(crate) use policies::warnings as type_warnings;
 
 use crate::authz::Authorizer;
-use crate::config::Config;
 use crate::kinds::Kinds;
 use crate::registry::Along;
 use crate::user::User;
@@ -80,13 +79,11 @@ pub(crate) struct Admission {
     registry: Registry,
     policies: Policies,
     webhooks: Webhooks,
-    mounts_tokens: bool,
 }
 
 impl Admission {
     pub(crate) fn new(
         store: &Store,
-        config: &Config,
         authorizer: Arc<Authorizer>,
         kinds: Arc<Kinds>,
         client: Arc<Client>,
@@ -104,7 +101,6 @@ impl Admission {
             quotas: Quotas::new(store),
             registry: Registry::new(store),
             webhooks: Webhooks::new(client),
-            mounts_tokens: config.mount_service_account_tokens,
         }
     }
 
@@ -170,7 +166,7 @@ impl Admission {
         let old = Some(old).filter(|old| !old.is_null());
         if a.is("", "pods") && (create || a.operation == Operation::Update) {
             if create {
-                service_account::mutate(&self.store, a, object, self.mounts_tokens).await?;
+                service_account::mutate(&self.store, a, object).await?;
                 limits::default(object, &self.limit_ranges.of_namespace(a.namespace)?);
             }
             defaults::priority(a, object, old, &self.priorities)?;

@@ -23,7 +23,6 @@ pub(super) async fn mutate(
     store: &Store,
     a: &Attributes<'_>,
     pod: &mut Value,
-    mounts: bool,
 ) -> Result<(), Status> {
     if meta::at(pod, &["metadata", "annotations", MIRROR]).is_some() {
         return Ok(());
@@ -45,7 +44,7 @@ pub(super) async fn mutate(
                 .and_then(Value::as_bool)
         })
         .unwrap_or(true);
-    if mounts && automount {
+    if automount {
         mount(pod);
     }
     if meta::list(pod, &["spec", "imagePullSecrets"]).is_empty() {

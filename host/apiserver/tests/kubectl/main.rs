@@ -150,7 +150,8 @@ fn objects_are_described_edited_and_explained() {
     s.run_with(&["apply", "-f", "-"], POD).says("created");
     s.run(&["describe", "pod", "web"])
         .says("Image:        nginx:1.25")
-        .says("QoS Class:        BestEffort")
+        .says("QoS Class:                   BestEffort")
+        .says("/var/run/secrets/kubernetes.io/serviceaccount from kube-api-access-")
         .says("node.kubernetes.io/not-ready:NoExecute op=Exists for 300s");
     s.run(&["describe", "node", "n1"])
         .says("Roles:              worker");

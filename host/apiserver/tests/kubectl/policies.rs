@@ -305,7 +305,7 @@ fn policies_change_objects_by_configurations_and_patches() {
     // Defaults come to what a policy adds, and so does what plugins add.
     assert_eq!(containers[1]["terminationMessagePolicy"], "File");
     let mounts = |i: usize| containers[i]["volumeMounts"].as_array().map_or(0, Vec::len);
-    assert_eq!(mounts(0), mounts(1));
+    assert_eq!([mounts(0), mounts(1)], [1, 1]);
     assert_eq!(
         made["metadata"]["labels"],
         json!({"by": "root", "a/b": "2"})

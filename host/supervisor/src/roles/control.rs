@@ -170,7 +170,6 @@ fn alone(data_dir: PathBuf, listen: Vec<SocketAddr>, out: Option<PathBuf>) -> ap
         advertise: None,
         service_cidrs: apiserver::default_service_cidrs(),
         service_account_issuer: apiserver::issuer(),
-        mount_service_account_tokens: false,
         etcd: None,
         max_inflight: apiserver::reading(),
         max_mutating_inflight: apiserver::writing(),
