@@ -28,6 +28,13 @@ pub struct Config {
     /// Who issues service account tokens, in their words.
     #[serde(default = "issuer")]
     pub service_account_issuer: String,
+    /// PEM of the P-256 key that signs their tokens, in place of those below
+    /// `data_dir`: for servers that share an etcd.
+    #[serde(default)]
+    pub service_account_signing_key_file: Option<PathBuf>,
+    /// More keys, private or public, that verify them.
+    #[serde(default)]
+    pub service_account_key_files: Vec<PathBuf>,
     /// Nodes for which credentials are kept under `data_dir/pki/nodes`.
     #[serde(default)]
     pub node_names: Vec<String>,

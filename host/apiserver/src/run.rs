@@ -261,7 +261,10 @@ fn authenticator(
 ) -> Result<Arc<Authenticator>, RunError> {
     let front = config.request_header.as_ref();
     let front = front.map(|f| FrontProxy::open(f, client_ca)).transpose()?;
-    let keys = Keys::open(&config.data_dir.join("pki/service-account"))?;
+    let keys = match &config.service_account_signing_key_file {
+        Some(signs) => Keys::of_files(signs, &config.service_account_key_files)?,
+        None => Keys::open(&config.data_dir.join("pki/service-account"))?,
+    };
     let issuer = &config.service_account_issuer;
     let oidc = oidc::issuers(config, client)?;
     let authenticator = Authenticator::new(&config.tokens, keys, issuer, store, oidc, front);

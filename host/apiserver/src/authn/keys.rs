@@ -1,7 +1,8 @@
 //! The keys that sign service account tokens: ES256, one file each in
 //! `pki/service-account/`. The last by name signs, all verify; so a key is
 //! rotated by adding a file, and retired by removing the older one after the
-//! longest life of a token.
+//! longest life of a token. Or files that are given, for servers that share an
+//! etcd: one signs, it and the others verify.
 
 use super::jws;
 use crate::pki::{self, PkiError};
@@ -10,9 +11,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use rcgen::{KeyPair, PublicKeyData};
+use rustls_pki_types::SubjectPublicKeyInfoDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 const FIRST: &str = "0001.key";
 /// An uncompressed point: 4, then x and y.
@@ -48,18 +53,32 @@ impl Keys {
             pki::write(&dir.join(FIRST), &key.serialize_pem())?;
             names.push(FIRST.to_owned());
         }
-        let mut public = Vec::new();
-        let mut signer = None;
-        for name in names {
-            let path = dir.join(&name);
-            let pem = pki::read(&path)?.unwrap_or_default();
-            let pair = KeyPair::from_pem(&pem).map_err(|e| broken(&name, e))?;
-            let found = of(&pair, &name)?;
-            let key = EncodingKey::from_ec_pem(pem.as_bytes()).map_err(|e| broken(&name, e))?;
-            signer = Some((key, found.id.clone()));
-            public.push(found);
+        let mut all: Vec<PathBuf> = names.iter().map(|name| dir.join(name)).collect();
+        let signs = all.pop().ok_or_else(|| broken("signing keys", "none"))?;
+        Keys::of_files(&signs, &all)
+    }
+
+    /// What `signs`, in PEM, signs; it and `others`, private or public keys,
+    /// verify.
+    pub(crate) fn of_files(signs: &Path, others: &[PathBuf]) -> Result<Keys, PkiError> {
+        let mut public: Vec<Public> = Vec::new();
+        for path in others {
+            let name = path.display().to_string();
+            for found in of_pem(&given(path)?, &name)? {
+                if public.iter().all(|known| known.id != found.id) {
+                    public.push(found);
+                }
+            }
         }
-        let (signer, signer_id) = signer.ok_or_else(|| broken("signing keys", "none"))?;
+        let name = signs.display().to_string();
+        let pem = given(signs)?;
+        let pair = KeyPair::from_pem(&pem).map_err(|e| broken(&name, e))?;
+        let own = of(&pair.subject_public_key_info(), &name)?;
+        let signer = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes());
+        let signer = signer.map_err(|e| broken(&name, e))?;
+        let signer_id = own.id.clone();
+        public.retain(|known| known.id != own.id);
+        public.push(own);
         Ok(Keys {
             signer,
             signer_id,
@@ -99,14 +118,36 @@ impl Keys {
     }
 }
 
-fn of(pair: &KeyPair, name: &str) -> Result<Public, PkiError> {
-    let point = pair.public_key_raw();
+/// A file that has to be there.
+fn given(path: &Path) -> Result<String, PkiError> {
+    let name = path.display().to_string();
+    pki::read(path)?.ok_or_else(|| broken(&name, "no such file"))
+}
+
+/// The public keys of a file: of its private key, or those that it has.
+fn of_pem(pem: &str, name: &str) -> Result<Vec<Public>, PkiError> {
+    if let Ok(pair) = KeyPair::from_pem(pem) {
+        return Ok(vec![of(&pair.subject_public_key_info(), name)?]);
+    }
+    let keys = SubjectPublicKeyInfoDer::pem_slice_iter(pem.as_bytes());
+    let found = keys.map(|key| of(&key.map_err(|e| broken(name, e))?, name));
+    let found = found.collect::<Result<Vec<_>, _>>()?;
+    match found.is_empty() {
+        true => Err(broken(name, "no key of P-256 in PEM")),
+        false => Ok(found),
+    }
+}
+
+/// Of a SubjectPublicKeyInfo.
+fn of(info: &[u8], name: &str) -> Result<Public, PkiError> {
+    let (_, parsed) = SubjectPublicKeyInfo::from_der(info).map_err(|e| broken(name, e))?;
+    let point = &parsed.subject_public_key.data;
     let (Some(x), Some(y), POINT) = (point.get(1..33), point.get(33..POINT), point.len()) else {
         return Err(broken(name, "not a P-256 key"));
     };
     let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
     let key = DecodingKey::from_ec_components(&x, &y).map_err(|e| broken(name, e))?;
-    let id = URL_SAFE_NO_PAD.encode(Sha256::digest(pair.subject_public_key_info()));
+    let id = URL_SAFE_NO_PAD.encode(Sha256::digest(info));
     Ok(Public { id, x, y, key })
 }
 
@@ -146,6 +187,40 @@ mod tests {
             URL_SAFE_NO_PAD.encode(r#"{"sub":"a"}"#)
         );
         assert!(both.verify(&none).is_none());
+    }
+
+    #[test]
+    fn given_files_sign_and_verify() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (one, two) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let signs = file("one.key", &one.serialize_pem());
+        let public = file("two.pub", &two.public_key_pem());
+        let private = file("two.key", &two.serialize_pem());
+        let other = Keys::of_files(&private, &[]).unwrap();
+        let token = other.sign(&json!({"sub": "b"})).unwrap();
+        for others in [vec![public.clone()], vec![private.clone()]] {
+            let keys = Keys::of_files(&signs, &others).unwrap();
+            assert_eq!(keys.verify(&token).unwrap()["sub"], "b");
+            let own = keys.sign(&json!({"sub": "a"})).unwrap();
+            assert_eq!(keys.verify(&own).unwrap()["sub"], "a");
+            assert!(other.verify(&own).is_none());
+            assert_eq!(keys.jwks()["keys"].as_array().unwrap().len(), 2);
+        }
+        let empty = file("empty", "");
+        let absent = dir.path().join("absent");
+        for (signs, others, what) in [
+            (&public, vec![], "two.pub"),
+            (&signs, vec![empty], "empty"),
+            (&signs, vec![absent], "absent"),
+        ] {
+            let refused = Keys::of_files(signs, &others).err().unwrap().to_string();
+            assert!(refused.contains(what), "{refused}");
+        }
     }
 
     #[test]

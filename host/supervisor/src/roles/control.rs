@@ -9,6 +9,7 @@ use super::audit::AuditArguments;
 use super::etcd::EtcdArguments;
 use super::front_proxy::RequestHeaderArguments;
 use super::oidc::OidcArguments;
+use super::signing::SigningArguments;
 use super::{asked_to_stop, read_config, run};
 use crate::config::NODE_CREDENTIALS;
 use std::fs::{self, File};
@@ -49,6 +50,8 @@ struct Arguments {
     #[command(flatten)]
     etcd: EtcdArguments,
     #[command(flatten)]
+    signing: SigningArguments,
+    #[command(flatten)]
     audit: AuditArguments,
     #[command(flatten)]
     oidc: OidcArguments,
@@ -81,7 +84,7 @@ fn console() -> Option<File> {
 async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> anyhow::Result<()> {
     let appliance = arguments.config.is_some();
     let config = match arguments.data_dir {
-        Some(data_dir) => apiserver::Config {
+        Some(data_dir) => arguments.signing.apply(apiserver::Config {
             etcd: arguments.etcd.given(),
             max_inflight: arguments.max_requests_inflight,
             max_mutating_inflight: arguments.max_mutating_requests_inflight,
@@ -90,7 +93,7 @@ async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> a
             oidc: arguments.oidc.given(),
             request_header: arguments.front_proxy.given(),
             ..alone(data_dir, arguments.listen, arguments.kubeconfig_out)
-        },
+        })?,
         None => on_appliance(read_config(words)?).await,
     };
     let first_start = !config.data_dir.join("pki/admin.key").exists();
@@ -170,6 +173,8 @@ fn alone(data_dir: PathBuf, listen: Vec<SocketAddr>, out: Option<PathBuf>) -> ap
         advertise: None,
         service_cidrs: apiserver::default_service_cidrs(),
         service_account_issuer: apiserver::issuer(),
+        service_account_signing_key_file: None,
+        service_account_key_files: Vec::new(),
         etcd: None,
         max_inflight: apiserver::reading(),
         max_mutating_inflight: apiserver::writing(),

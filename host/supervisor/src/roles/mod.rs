@@ -7,6 +7,7 @@ mod front_proxy;
 mod heap;
 mod node;
 mod oidc;
+mod signing;
 mod store;
 
 use crate::logging;
