@@ -15,6 +15,7 @@ mod refusals;
 mod roles;
 mod streams;
 mod verbs;
+mod volumes;
 
 /// In this order: what comes first is what everything else needs.
 const SCENARIOS: &[Scenario] = &[
@@ -44,6 +45,10 @@ const SCENARIOS: &[Scenario] = &[
     (
         "back_off_and_previous_logs",
         lifecycle::back_off_and_previous_logs,
+    ),
+    (
+        "volumes_hold_files_and_follow",
+        volumes::volumes_hold_files_and_follow,
     ),
     ("real_programs_run", lifecycle::real_programs_run),
     ("verbs_of_kubectl", verbs::verbs_of_kubectl),

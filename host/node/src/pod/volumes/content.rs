@@ -2,7 +2,7 @@
 
 use super::super::environment::{ConfigError, HostFacts, Source, Sources, absent};
 use super::super::view::View;
-use super::{downward, of_files};
+use super::{clean, downward, of_files};
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, KeyToPath, ProjectedVolumeSource, SecretVolumeSource, Volume,
     VolumeProjection,
@@ -172,7 +172,7 @@ fn projected(
             let token = known.tokens.get(&spec);
             let token = token.ok_or_else(|| ConfigError("no token yet".to_owned()))?;
             let file = token_file(view, token, mode);
-            files.insert(source.path.clone(), file);
+            files.insert(clean(&source.path), file);
         }
     }
     Ok(())
@@ -232,7 +232,7 @@ impl Selection<'_> {
                 owner: None,
                 bytes: bytes.clone(),
             };
-            files.insert(path.to_owned(), file);
+            files.insert(clean(path), file);
         };
         let items = self.items.unwrap_or_default();
         if items.is_empty() {

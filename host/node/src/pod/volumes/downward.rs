@@ -39,7 +39,7 @@ pub(super) fn files(
             owner: None,
             bytes: text.into_bytes(),
         };
-        files.insert(item.path.clone(), file);
+        files.insert(super::clean(&item.path), file);
     }
     Ok(())
 }

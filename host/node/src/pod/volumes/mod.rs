@@ -64,21 +64,29 @@ pub(crate) fn mounts(
     let mount = |mount: &VolumeMount| {
         Ok(Mount {
             volume: mount.name.clone(),
-            path: mount.mount_path.clone(),
+            path: format!("/{}", clean(&mount.mount_path)),
             sub_path: sub_path(mount, variables)?,
             read_only: mount.read_only == Some(true) || files(&mount.name),
         })
     };
     let asked = container.volume_mounts.iter().flatten();
     let mut mounts = asked.map(mount).collect::<Result<Vec<_>, ConfigError>>()?;
-    mounts.sort_by_key(|mount| {
-        mount
-            .path
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .count()
-    });
+    mounts.sort_by_key(|mount| mount.path.matches('/').count());
     Ok(mounts)
+}
+
+/// A path by its names alone, as runtimes read `mountPath`: relative to the root,
+/// `.` and `..` resolved.
+fn clean(path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    names.join("/")
 }
 
 fn sub_path(
@@ -192,7 +200,7 @@ mod tests {
             "containers": [{"name": "a", "volumeMounts": [
                 {"name": "d", "mountPath": "/a/b/c", "subPathExpr": "$(WHO)/x"},
                 {"name": "m", "mountPath": "/a"},
-                {"name": "d", "mountPath": "/a/b", "readOnly": true},
+                {"name": "d", "mountPath": "a//x/../b/", "readOnly": true},
             ]}],
         }));
         let view = View(&pod);
