@@ -234,11 +234,10 @@ pub(crate) fn accepted(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
-    fn chosen(accept: &'static str, offer: Offer) -> Option<(Media, Form)> {
+    fn chosen(accept: &str, offer: Offer) -> Option<(Media, Form)> {
         let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(header::ACCEPT, accept.parse().expect("a header"));
         let found = accepted(&headers, &Query::default(), offer).ok()?;
         Some((found.media, found.form))
     }
@@ -276,17 +275,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn forms_are_given_where_there_are_any() {
-        let of = |version| {
-            let layout = Layout {
-                version,
-                include: Include::Metadata,
-                columns: true,
-            };
-            Some((Media::Json, Form::Table(layout)))
+    fn table(version: Version) -> Option<(Media, Form)> {
+        let layout = Layout {
+            version,
+            include: Include::Metadata,
+            columns: true,
         };
-        let table = of(Version::V1);
+        Some((Media::Json, Form::Table(layout)))
+    }
+
+    #[test]
+    fn protobuf_is_given_where_there_is_any() {
         let partial = |version, list| Some((Media::Protobuf, Form::Partial { version, list }));
         const EITHER: &str = "application/vnd.kubernetes.protobuf,application/json";
         for (accept, offer, wanted) in [
@@ -304,21 +303,6 @@ mod tests {
                 partial(Version::V1Beta1, true),
             ),
             (
-                "application/json;as=Table;v=v1beta1;g=meta.k8s.io",
-                TYPED,
-                of(Version::V1Beta1),
-            ),
-            (
-                "application/json;as=Table;v=v1alpha1;g=meta.k8s.io",
-                TYPED,
-                None,
-            ),
-            ("application/json;as=Table;v=v1;g=example.com", TYPED, None),
-            ("application/json;as=Chair;v=v1;g=meta.k8s.io", TYPED, None),
-            ("application/json;as=Table", TYPED, None),
-            ("application/json;sv=v1", TYPED, JSON),
-            ("application/json;sv=v2", TYPED, None),
-            (
                 "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1",
                 TYPED,
                 None,
@@ -328,23 +312,35 @@ mod tests {
                 WATCH,
                 PROTOBUF,
             ),
-            (
-                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
-                TYPED,
-                table,
-            ),
-            (
-                "application/json;as=Table;v=v1;g=meta.k8s.io",
-                Offer::DOCUMENT,
-                None,
-            ),
-            (
-                "application/json;as=Table;v=v2;g=meta.k8s.io,application/json",
-                TYPED,
-                JSON,
-            ),
         ] {
             assert_eq!(chosen(accept, offer), wanted, "{accept}");
+        }
+    }
+
+    #[test]
+    fn tables_are_given_in_the_versions_that_there_are() {
+        for (parameters, offer, wanted) in [
+            (
+                "as=Table;v=v1beta1;g=meta.k8s.io",
+                TYPED,
+                table(Version::V1Beta1),
+            ),
+            ("as=Table;v=v1alpha1;g=meta.k8s.io", TYPED, None),
+            ("as=Table;v=v1;g=example.com", TYPED, None),
+            ("as=Chair;v=v1;g=meta.k8s.io", TYPED, None),
+            ("as=Table", TYPED, None),
+            ("sv=v1", TYPED, JSON),
+            ("sv=v2", TYPED, None),
+            (
+                "as=Table;v=v1;g=meta.k8s.io,application/json",
+                TYPED,
+                table(Version::V1),
+            ),
+            ("as=Table;v=v1;g=meta.k8s.io", Offer::DOCUMENT, None),
+            ("as=Table;v=v2;g=meta.k8s.io,application/json", TYPED, JSON),
+        ] {
+            let accept = format!("application/json;{parameters}");
+            assert_eq!(chosen(&accept, offer), wanted, "{accept}");
         }
     }
 }
