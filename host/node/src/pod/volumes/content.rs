@@ -3,10 +3,7 @@
 use super::super::environment::{ConfigError, HostFacts, Source, Sources, absent};
 use super::super::view::View;
 use super::{clean, downward, of_files};
-use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, KeyToPath, ProjectedVolumeSource, SecretVolumeSource, Volume,
-    VolumeProjection,
-};
+use k8s_openapi::api::core::v1::{KeyToPath, ProjectedVolumeSource, Volume, VolumeProjection};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Modes and lifetimes where the pod names none (upstream's defaults).
@@ -99,46 +96,22 @@ pub(crate) fn content(
     known: &Known<'_>,
 ) -> Result<Files, ConfigError> {
     let mut files = Files::new();
-    if let Some(source) = &volume.config_map {
-        config_map(source, known, &mut files)?;
-    } else if let Some(source) = &volume.secret {
-        of_secret(source, known, &mut files)?;
+    let mode = |mode: Option<i32>| mode.unwrap_or(MODE);
+    if let Some(m) = &volume.config_map {
+        let selection = Selection::of(map(&m.name), &m.items, mode(m.default_mode), m.optional);
+        selection.add(known.sources, &mut files)?;
+    } else if let Some(s) = &volume.secret {
+        let source = secret(s.secret_name.as_deref());
+        let selection = Selection::of(source, &s.items, mode(s.default_mode), s.optional);
+        selection.add(known.sources, &mut files)?;
     } else if let Some(source) = &volume.downward_api {
         let items = source.items.as_deref().unwrap_or_default();
-        let mode = source.default_mode.unwrap_or(MODE);
+        let mode = mode(source.default_mode);
         downward::files(view, items, mode, known.host, &mut files)?;
     } else if let Some(source) = &volume.projected {
         projected(view, source, known, &mut files)?;
     }
     Ok(files)
-}
-
-fn config_map(
-    source: &ConfigMapVolumeSource,
-    known: &Known<'_>,
-    files: &mut Files,
-) -> Result<(), ConfigError> {
-    let selection = Selection {
-        source: map(&source.name),
-        items: source.items.as_deref(),
-        mode: source.default_mode.unwrap_or(MODE),
-        optional: source.optional == Some(true),
-    };
-    selection.add(known.sources, files)
-}
-
-fn of_secret(
-    source: &SecretVolumeSource,
-    known: &Known<'_>,
-    files: &mut Files,
-) -> Result<(), ConfigError> {
-    let selection = Selection {
-        source: secret(source.secret_name.as_deref()),
-        items: source.items.as_deref(),
-        mode: source.default_mode.unwrap_or(MODE),
-        optional: source.optional == Some(true),
-    };
-    selection.add(known.sources, files)
 }
 
 fn projected(
@@ -149,21 +122,11 @@ fn projected(
 ) -> Result<(), ConfigError> {
     let mode = volume.default_mode.unwrap_or(MODE);
     for part in volume.sources.iter().flatten() {
-        if let Some(source) = &part.config_map {
-            let selection = Selection {
-                source: map(&source.name),
-                items: source.items.as_deref(),
-                mode,
-                optional: source.optional == Some(true),
-            };
+        if let Some(m) = &part.config_map {
+            let selection = Selection::of(map(&m.name), &m.items, mode, m.optional);
             selection.add(known.sources, files)?;
-        } else if let Some(source) = &part.secret {
-            let selection = Selection {
-                source: secret(Some(&source.name)),
-                items: source.items.as_deref(),
-                mode,
-                optional: source.optional == Some(true),
-            };
+        } else if let Some(s) = &part.secret {
+            let selection = Selection::of(secret(Some(&s.name)), &s.items, mode, s.optional);
             selection.add(known.sources, files)?;
         } else if let Some(source) = &part.downward_api {
             let items = source.items.as_deref().unwrap_or_default();
@@ -213,12 +176,27 @@ pub(super) fn bits(mode: i32) -> u32 {
 /// Keys of a ConfigMap or a Secret, as files.
 struct Selection<'a> {
     source: Source,
-    items: Option<&'a [KeyToPath]>,
+    /// All keys, where there are none.
+    items: &'a [KeyToPath],
     mode: i32,
     optional: bool,
 }
 
-impl Selection<'_> {
+impl<'a> Selection<'a> {
+    fn of(
+        source: Source,
+        items: &'a Option<Vec<KeyToPath>>,
+        mode: i32,
+        optional: Option<bool>,
+    ) -> Self {
+        Selection {
+            source,
+            items: items.as_deref().unwrap_or_default(),
+            mode,
+            optional: optional == Some(true),
+        }
+    }
+
     fn add(&self, sources: &Sources, files: &mut Files) -> Result<(), ConfigError> {
         let Some(data) = sources.get(&self.source) else {
             return match self.optional {
@@ -234,13 +212,12 @@ impl Selection<'_> {
             };
             files.insert(clean(path), file);
         };
-        let items = self.items.unwrap_or_default();
-        if items.is_empty() {
+        if self.items.is_empty() {
             for (key, bytes) in data {
                 put(key, self.mode, bytes);
             }
         }
-        for item in items {
+        for item in self.items {
             match data.get(&item.key) {
                 Some(bytes) => put(&item.path, item.mode.unwrap_or(self.mode), bytes),
                 None if self.optional => {}
