@@ -93,6 +93,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> GuestStream<S> {
     /// The guest's refusal, or that it is not there.
     pub(crate) async fn open(&mut self, open: &Open) -> Result<(), GuestError> {
         self.write_json(open).await?;
+        self.opened().await
+    }
+
+    /// Takes the guest's verdict.
+    ///
+    /// # Errors
+    /// Its refusal, or that it is not there.
+    pub(crate) async fn opened(&mut self) -> Result<(), GuestError> {
         match self.read_json::<Opened>().await? {
             Some(Opened::Ok) => Ok(()),
             Some(Opened::Refused(refusal)) => Err(GuestError::Refused(refusal)),

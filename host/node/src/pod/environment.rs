@@ -80,12 +80,19 @@ pub(crate) fn environment(
 
 /// Replaces `$(NAME)` where `NAME` is known; `$$` stands for one `$`.
 pub(crate) fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
+    expand_telling(text, variables).0
+}
+
+/// The same, with the first name that is not known.
+pub(crate) fn expand_telling<'a>(
+    text: &'a str,
+    variables: &BTreeMap<String, String>,
+) -> (String, Option<&'a str>) {
     let mut out = String::with_capacity(text.len());
+    let mut unknown = None;
     let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        let (before, from) = rest.split_at(at);
+    while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
-        let after = from.get(1..).unwrap_or_default();
         if let Some(tail) = after.strip_prefix('$') {
             out.push('$');
             rest = tail;
@@ -96,6 +103,7 @@ pub(crate) fn expand(text: &str, variables: &BTreeMap<String, String>) -> String
             match variables.get(name) {
                 Some(value) => out.push_str(value),
                 None => {
+                    unknown.get_or_insert(name);
                     out.push_str("$(");
                     out.push_str(name);
                     out.push(')');
@@ -108,26 +116,7 @@ pub(crate) fn expand(text: &str, variables: &BTreeMap<String, String>) -> String
         }
     }
     out.push_str(rest);
-    out
-}
-
-/// The first `$(NAME)` of `text` that is not known.
-pub(crate) fn unknown_variable(text: &str, variables: &BTreeMap<String, String>) -> Option<String> {
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once('$') {
-        if let Some(escaped) = after.strip_prefix('$') {
-            rest = escaped;
-            continue;
-        }
-        rest = after;
-        if let Some((name, tail)) = after.strip_prefix('(').and_then(|r| r.split_once(')')) {
-            if !variables.contains_key(name) {
-                return Some(name.to_owned());
-            }
-            rest = tail;
-        }
-    }
-    None
+    (out, unknown)
 }
 
 #[derive(Default)]

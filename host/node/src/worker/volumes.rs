@@ -8,7 +8,7 @@ use crate::pod::environment::Sources;
 use crate::pod::view::View;
 use crate::pod::volumes::content::{Files, Known, TokenSpec, Tokens, content, wanted};
 use crate::pod::volumes::of_files;
-use guest_protocol::{Channel, DATA_MAX, Open, Opened, ProjectedFile, Projection};
+use guest_protocol::{Channel, DATA_MAX, Open, ProjectedFile, Projection};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use reconcile::resource::core::SERVICE_ACCOUNTS;
@@ -201,11 +201,7 @@ async fn project(control: &Control, volume: &str, files: &Files) -> Result<(), G
             stream.write(Channel::Stdin, piece).await?;
         }
     }
-    match stream.read_json::<Opened>().await? {
-        Some(Opened::Ok) => Ok(()),
-        Some(Opened::Refused(refusal)) => Err(GuestError::Refused(refusal)),
-        None => Err(GuestError::Closed),
-    }
+    stream.opened().await
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 pub(crate) mod content;
 mod downward;
 
-use super::environment::{ConfigError, expand, unknown_variable};
+use super::environment::{ConfigError, expand_telling};
 use super::resources::units;
 use super::view::View;
 use guest_protocol::{Mount, VOLUMES_MAX, Volume as GuestVolume, VolumeKind};
@@ -96,9 +96,9 @@ fn sub_path(
     let Some(expression) = mount.sub_path_expr.as_deref().filter(|e| !e.is_empty()) else {
         return Ok(mount.sub_path.clone().unwrap_or_default());
     };
-    match unknown_variable(expression, variables) {
-        Some(name) => Err(ConfigError(format!("missing value for \"{name}\""))),
-        None => Ok(expand(expression, variables)),
+    match expand_telling(expression, variables) {
+        (_, Some(name)) => Err(ConfigError(format!("missing value for \"{name}\""))),
+        (path, None) => Ok(path),
     }
 }
 
