@@ -68,18 +68,9 @@ impl Definitions {
                     true
                 }
             };
-            let prefix = registry::prefix(&self.kind, "");
-            let end = prefix_end(prefix.as_bytes());
-            let changed = async {
-                match self.store.watch(prefix.into(), end, seen) {
-                    // One that fell behind only means: look again.
-                    Ok(mut watch) => drop(watch.next().await),
-                    Err(_) => tokio::time::sleep(RETRY).await,
-                }
-            };
             tokio::select! {
                 _ = stopped.changed() => return,
-                () = changed => {}
+                () = registry::changed(&self.store, &self.kind, seen, RETRY) => {}
                 () = tokio::time::sleep(RETRY), if again => {}
             }
         }

@@ -19,7 +19,7 @@ use reconcile::Transport;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Range, prefix_end};
+use store::Range;
 use tokio::sync::watch;
 
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -34,7 +34,6 @@ pub(crate) async fn run(server: Arc<Server>, mut stopped: watch::Receiver<bool>)
         return;
     };
     let transport = server.local_transport(User::controllers());
-    let prefix = registry::prefix(&kind, "");
     loop {
         let seen = server.store.revision();
         let failed = match pass(&server, &kind, &*transport).await {
@@ -44,17 +43,9 @@ pub(crate) async fn run(server: Arc<Server>, mut stopped: watch::Receiver<bool>)
                 true
             }
         };
-        let changed = async {
-            let end = prefix_end(prefix.as_bytes());
-            match server.store.watch(prefix.clone().into(), end, seen) {
-                // One that fell behind only means: look again.
-                Ok(mut watch) => drop(watch.next().await),
-                Err(_) => tokio::time::sleep(RETRY).await,
-            }
-        };
         tokio::select! {
             _ = stopped.changed() => return,
-            () = changed => {}
+            () = registry::changed(&server.store, &kind, seen, RETRY) => {}
             () = tokio::time::sleep(RETRY), if failed => {}
         }
     }

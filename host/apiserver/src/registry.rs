@@ -14,7 +14,8 @@ use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::io::Write as _;
-use store::{Compare, KeyValue, Op, Outcome, Range, Revision, Store, StoreError, Txn};
+use std::time::Duration;
+use store::{Compare, KeyValue, Op, Outcome, Range, Revision, Store, StoreError, Txn, prefix_end};
 
 const HEAD: &[u8] = b"{\"metadata\":{";
 
@@ -58,6 +59,18 @@ pub(crate) fn prefix(kind: &KindRef, namespace: &str) -> String {
         "" => format!("/registry/{}/", kind.storage()),
         ns if kind.namespaced() => format!("/registry/{}/{ns}/", kind.storage()),
         _ => format!("/registry/{}/", kind.storage()),
+    }
+}
+
+/// Waits until some object of a kind has changed since `seen`, or, where that
+/// can't be watched, for `pause`.
+pub(crate) async fn changed(store: &Store, kind: &KindRef, seen: Revision, pause: Duration) {
+    let prefix = prefix(kind, "");
+    let end = prefix_end(prefix.as_bytes());
+    match store.watch(prefix.into(), end, seen) {
+        // One that fell behind only means: look again.
+        Ok(mut watch) => drop(watch.next().await),
+        Err(_) => tokio::time::sleep(pause).await,
     }
 }
 

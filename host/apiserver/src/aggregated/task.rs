@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Range, Revision, Store, prefix_end};
+use store::{Range, Revision, Store};
 
 /// Upstream's.
 const RESYNC: Duration = Duration::from_secs(30);
@@ -91,15 +91,7 @@ impl Aggregator {
         };
         let kinds = others.into_iter().filter_map(|(g, p)| row(g, p).ok());
         let waits = kinds.chain([self.kind.clone()]).map(|kind| {
-            let prefix = registry::prefix(&kind, "");
-            let end = prefix_end(prefix.as_bytes());
-            Box::pin(async move {
-                match self.store.watch(prefix.into(), end, seen) {
-                    // One that fell behind only means: look again.
-                    Ok(mut watch) => drop(watch.next().await),
-                    Err(_) => tokio::time::sleep(RETRY).await,
-                }
-            })
+            Box::pin(async move { registry::changed(&self.store, &kind, seen, RETRY).await })
         });
         drop(futures_util::future::select_all(waits).await);
     }

@@ -58,12 +58,9 @@ fn things(version: &str) -> String {
     THINGS.replace("v1", version)
 }
 
-#[test]
-fn a_webhook_converts_single_objects_and_mixed_lists() {
-    let webhook = Server::start(|_, review| answer(review));
-    let c = Client::start();
-    let versions = json!([version("v1", true), version("v2", false)]);
-    let mut wanted = definition("example.com", "Thing", &versions);
+/// The definition of `Thing`, whose versions the webhook converts.
+fn converted(webhook: &Server, versions: &Value) -> Value {
+    let mut wanted = definition("example.com", "Thing", versions);
     wanted["spec"]["conversion"] = json!({
         "strategy": "Webhook",
         "webhook": {
@@ -71,6 +68,15 @@ fn a_webhook_converts_single_objects_and_mixed_lists() {
             "clientConfig": webhook.config("/convert"),
         },
     });
+    wanted
+}
+
+#[test]
+fn a_webhook_converts_single_objects_and_mixed_lists() {
+    let webhook = Server::start(|_, review| answer(review));
+    let c = Client::start();
+    let versions = json!([version("v1", true), version("v2", false)]);
+    let wanted = converted(&webhook, &versions);
     establish(&c, &wanted);
     let object = |version: &str, name: &str, spec: Value| {
         json!({"apiVersion": format!("example.com/{version}"), "kind": "Thing",
@@ -146,14 +152,7 @@ fn a_list_is_converted_at_once() {
         let versions = ["v1", "v2", "v3"].map(|name| version(name, name == stored));
         versions.into_iter().collect()
     };
-    let mut wanted = definition("example.com", "Thing", &all("v1"));
-    wanted["spec"]["conversion"] = json!({
-        "strategy": "Webhook",
-        "webhook": {
-            "conversionReviewVersions": ["v1"],
-            "clientConfig": webhook.config("/convert"),
-        },
-    });
+    let wanted = converted(&webhook, &all("v1"));
     establish(&c, &wanted);
     let make = |version: &str, i: usize| {
         let labels = json!({"odd": (i % 2 == 1).to_string()});
