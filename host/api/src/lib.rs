@@ -23,5 +23,6 @@ pub mod protobuf;
 pub mod quantity;
 pub mod resources;
 pub mod selector;
+pub mod service_range;
 pub mod status;
 pub mod time;

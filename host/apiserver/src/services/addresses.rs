@@ -5,11 +5,12 @@ use crate::registry::{Along, store_status};
 use api::field::{Errors, Path};
 use api::kinds;
 use api::meta;
+use api::service_range::{ServiceRange, family};
 use api::status::Status;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use store::{Compare, Op, Range, Revision, Store};
 
 /// Where ServiceCIDRs and IPAddresses are.
@@ -18,100 +19,9 @@ const ADDRESSES: &str = "/registry/networking.k8s.io/ipaddresses/";
 
 /// Random tries before all held addresses are looked at.
 const TRIES: usize = 32;
-/// Larger ranges are used in part: more Services than that there are not.
-const SIZE_MAX: u64 = 1 << 32;
-
-/// A range of addresses of one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cidr {
-    base: u128,
-    bits: u8,
-    v6: bool,
-}
-
-impl Cidr {
-    /// `10.96.0.0/16`, host bits cleared.
-    pub(super) fn parse(text: &str) -> Option<Cidr> {
-        let (ip, bits) = text.split_once('/')?;
-        let (ip, bits): (IpAddr, u8) = (ip.parse().ok()?, bits.parse().ok()?);
-        let v6 = ip.is_ipv6();
-        let width: u8 = if v6 { 128 } else { 32 };
-        let host = width.checked_sub(bits)?;
-        let low = match host {
-            128 => u128::MAX,
-            n => (1u128 << n) - 1,
-        };
-        let base = number(ip) & !low;
-        Some(Cidr { base, bits, v6 })
-    }
-
-    pub(super) fn family(&self) -> &'static str {
-        family(self.v6)
-    }
-
-    fn host_bits(&self) -> u8 {
-        (if self.v6 { 128 } else { 32 }) - self.bits
-    }
-
-    /// How many addresses Services can have: not the network's own, and not
-    /// the broadcast address.
-    fn size(&self) -> u64 {
-        let all = match self.host_bits() {
-            n if n >= 64 => u64::MAX,
-            n => 1u64 << n,
-        };
-        let usable = all.saturating_sub(if self.v6 { 1 } else { 2 });
-        usable.min(SIZE_MAX)
-    }
-
-    /// The address at `offset`, from 0.
-    fn at(&self, offset: u64) -> IpAddr {
-        address(self.base + 1 + u128::from(offset), self.v6)
-    }
-
-    fn contains(&self, ip: IpAddr) -> bool {
-        let offset = number(ip).wrapping_sub(self.base);
-        let all = 1u128.checked_shl(u32::from(self.host_bits()));
-        let last = all.map_or(u128::MAX, |n| n - 1);
-        ip.is_ipv6() == self.v6 && offset >= 1 && offset <= last && (self.v6 || offset < last)
-    }
-
-    /// The part that is left for addresses that clients choose.
-    fn static_band(&self) -> u64 {
-        match self.size() {
-            small if small < 16 => 0,
-            n => (n / 16).clamp(16, 256),
-        }
-    }
-}
-
-impl std::fmt::Display for Cidr {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", address(self.base, self.v6), self.bits)
-    }
-}
-
-fn number(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()),
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
-}
-
-fn address(number: u128, v6: bool) -> IpAddr {
-    match v6 {
-        true => Ipv6Addr::from_bits(number).into(),
-        false => Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX)).into(),
-    }
-}
-
-fn family(v6: bool) -> &'static str {
-    if v6 { "IPv6" } else { "IPv4" }
-}
-
 /// The first address of a range: that of the `kubernetes` Service.
 pub(crate) fn first_address(cidr: &str) -> Option<IpAddr> {
-    Cidr::parse(cidr).map(|c| c.at(0))
+    ServiceRange::parse(cidr).map(|c| c.at(0))
 }
 
 /// Whether addresses may be given out of a range: one of which nobody says
@@ -125,9 +35,9 @@ fn is_ready(cidr: &Value) -> bool {
 }
 
 /// The ranges of all ServiceCIDRs that are ready, the cluster's own first.
-pub(super) fn ranges(store: &Store) -> Result<Vec<Cidr>, Status> {
+pub(super) fn ranges(store: &Store) -> Result<Vec<ServiceRange>, Status> {
     let found = store.range(&Range::prefix(CIDRS)).map_err(store_status)?;
-    let mut all: Vec<(bool, Cidr)> = Vec::new();
+    let mut all: Vec<(bool, ServiceRange)> = Vec::new();
     for item in found.items {
         let object: Value = serde_json::from_slice(&item.value).map_err(Status::internal)?;
         if !is_ready(&object) {
@@ -135,7 +45,11 @@ pub(super) fn ranges(store: &Store) -> Result<Vec<Cidr>, Status> {
         }
         let own = meta::name(&object) == "kubernetes";
         for cidr in meta::list(&object, &["spec", "cidrs"]) {
-            all.extend(cidr.as_str().and_then(Cidr::parse).map(|c| (!own, c)));
+            all.extend(
+                cidr.as_str()
+                    .and_then(ServiceRange::parse)
+                    .map(|c| (!own, c)),
+            );
         }
     }
     all.sort_by_key(|(foreign, _)| *foreign);
@@ -157,7 +71,7 @@ pub(super) fn claim(
     store: &Store,
     new: &mut Value,
     old: Option<&Value>,
-    ranges: &[Cidr],
+    ranges: &[ServiceRange],
     now: Timestamp,
     along: &mut Along,
     errors: &mut Errors,
@@ -199,7 +113,7 @@ pub(super) fn claim(
 }
 
 /// Why a client can't have the address, if it can't.
-fn unavailable(store: &Store, ip: &str, ranges: &[Cidr]) -> Result<Option<String>, Status> {
+fn unavailable(store: &Store, ip: &str, ranges: &[ServiceRange]) -> Result<Option<String>, Status> {
     let Ok(parsed) = ip.parse::<IpAddr>() else {
         // Validation says what is wrong with it.
         return Ok(None);
@@ -207,7 +121,7 @@ fn unavailable(store: &Store, ip: &str, ranges: &[Cidr]) -> Result<Option<String
     if !ranges.iter().any(|r| r.contains(parsed)) {
         let valid: Vec<String> = ranges
             .iter()
-            .filter(|r| r.v6 == parsed.is_ipv6())
+            .filter(|r| r.is_ipv6() == parsed.is_ipv6())
             .map(ToString::to_string)
             .collect();
         return Ok(Some(format!(
@@ -223,8 +137,8 @@ fn unavailable(store: &Store, ip: &str, ranges: &[Cidr]) -> Result<Option<String
 
 /// A free address, out of the part that clients don't choose from while
 /// there is one.
-fn choose(store: &Store, family: &str, ranges: &[Cidr]) -> Result<IpAddr, Status> {
-    let ours: Vec<&Cidr> = ranges.iter().filter(|r| r.family() == family).collect();
+fn choose(store: &Store, family: &str, ranges: &[ServiceRange]) -> Result<IpAddr, Status> {
+    let ours: Vec<&ServiceRange> = ranges.iter().filter(|r| r.family() == family).collect();
     for range in &ours {
         let band = range.static_band();
         for _ in 0..TRIES {
@@ -313,53 +227,4 @@ pub(super) fn release(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    #[test]
-    fn ranges_know_their_addresses() {
-        for (text, size, band, first, inside, outside) in [
-            (
-                "10.96.0.7/16",
-                65_534,
-                256,
-                "10.96.0.1",
-                "10.96.255.254",
-                "10.96.255.255",
-            ),
-            ("10.0.0.0/24", 254, 16, "10.0.0.1", "10.0.0.9", "10.0.0.0"),
-            ("10.0.0.0/29", 6, 0, "10.0.0.1", "10.0.0.6", "10.0.0.7"),
-            (
-                "fd00::/112",
-                65_535,
-                256,
-                "fd00::1",
-                "fd00::ffff",
-                "fd00::1:0",
-            ),
-            ("::/0", SIZE_MAX, 256, "::1", "ffff::", "1.2.3.4"),
-        ] {
-            let cidr = Cidr::parse(text).unwrap();
-            assert_eq!(cidr.size(), size, "{text}");
-            assert_eq!(cidr.static_band(), band, "{text}");
-            assert_eq!(cidr.at(0).to_string(), first, "{text}");
-            assert!(cidr.contains(inside.parse().unwrap()), "{text}");
-            assert!(!cidr.contains(outside.parse().unwrap()), "{text}");
-        }
-        for bad in [
-            "",
-            "10.0.0.0",
-            "10.0.0.0/33",
-            "x/8",
-            "::/129",
-            "10.0.0.0/-1",
-        ] {
-            assert_eq!(Cidr::parse(bad), None, "{bad}");
-        }
-        assert_eq!(Cidr::parse("10.1.2.3/8").unwrap().to_string(), "10.0.0.0/8");
-    }
 }

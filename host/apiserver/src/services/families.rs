@@ -1,17 +1,22 @@
 //! Which address families a Service has: upstream's rules for single and dual
 //! stack (`pkg/registry/core/service/storage`, KEP-563).
 
-use super::addresses::Cidr;
 use api::field::{Errors, Path};
 use api::kinds;
 use api::meta;
+use api::service_range::ServiceRange;
 use serde_json::{Value, json};
 
 const FAMILIES: &[&str] = &["IPv4", "IPv6"];
 
 /// Settles `ipFamilies` and `ipFamilyPolicy` by what the client asks for and
 /// what the cluster has.
-pub(super) fn settle(new: &mut Value, old: Option<&Value>, ranges: &[Cidr], errors: &mut Errors) {
+pub(super) fn settle(
+    new: &mut Value,
+    old: Option<&Value>,
+    ranges: &[ServiceRange],
+    errors: &mut Errors,
+) {
     if !kinds::needs_cluster_ip(new) {
         return;
     }
