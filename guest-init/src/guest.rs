@@ -20,7 +20,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) const NAMES_MAX: usize = 128;
 const ENDED_MAX: usize = 4;
@@ -63,8 +63,15 @@ impl Place {
     }
 }
 
+/// What waits for the writer of a control connection.
+pub(crate) enum News {
+    Event(Event),
+    /// Dropped when all before it is written.
+    Mark(#[expect(dead_code, reason = "its drop is the message")] SyncSender<()>),
+}
+
 struct Subscriber {
-    events: SyncSender<Event>,
+    events: SyncSender<News>,
     /// Shut down when it is too slow, which wakes its threads.
     connection: UnixStream,
 }
@@ -196,6 +203,19 @@ impl Guest {
         }
     }
 
+    /// Waits until every control connection has been told what was to tell; a
+    /// host that does not read is waited for no longer than this.
+    pub(crate) fn wait_told(&self, most: Duration) {
+        let (mark, told) = sync_channel(0);
+        for one in &self.lock().subscribers {
+            // A queue that is full has a reader that is gone.
+            let _ = one.events.try_send(News::Mark(mark.clone()));
+        }
+        drop(mark);
+        // Nothing is ever sent: it ends when the last mark is dropped.
+        let _ = told.recv_timeout(most);
+    }
+
     /// Forgets an ended attempt; true if there is none any more.
     pub(crate) fn remove(&self, name: &str, number: u32) -> bool {
         let mut state = self.lock();
@@ -221,7 +241,7 @@ impl Guest {
     pub(crate) fn subscribe(
         &self,
         connection: UnixStream,
-    ) -> Option<(SyncSender<Event>, Receiver<Event>)> {
+    ) -> Option<(SyncSender<News>, Receiver<News>)> {
         let (events, receiver) = sync_channel(EVENTS_MAX);
         let mut state = self.lock();
         if state.subscribers.len() >= SUBSCRIBERS_MAX {
@@ -233,7 +253,7 @@ impl Guest {
             set_up: state.pod.is_some(),
             containers: containers.map(|attempt| attempt.state()).collect(),
         };
-        events.try_send(snapshot).ok()?;
+        events.try_send(News::Event(snapshot)).ok()?;
         state.subscribers.push(Subscriber {
             events: events.clone(),
             connection,
@@ -244,7 +264,7 @@ impl Guest {
 
 fn broadcast(state: &mut State, event: &Event) {
     state.subscribers.retain(|one| {
-        let sent = one.events.try_send(event.clone());
+        let sent = one.events.try_send(News::Event(event.clone()));
         if matches!(sent, Err(TrySendError::Full(_))) {
             shut(&one.connection);
         }

@@ -9,6 +9,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long the host is given to take the last news.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Begins to power off; returns at once. A second call does nothing new.
 pub(crate) fn begin(guest: &Arc<Guest>, grace: Duration) {
     let first = guest.begin_power_off();
@@ -24,6 +27,7 @@ pub(crate) fn begin(guest: &Arc<Guest>, grace: Duration) {
                 crate::stop::stop(&guest, attempt, grace);
             }
             guest.wait_all_ended();
+            guest.wait_told(LAST_WORDS);
             if !guest.place.machine {
                 crate::volume::remove(&guest.place);
             }

@@ -1,12 +1,12 @@
 //! Control: commands in, answers and news out.
 //!
-//! Commands of one connection are carried out one after another; what takes
-//! long (stopping, powering off) is answered when it has begun. Answers and
+//! Commands of one connection are carried out one after another; stopping takes
+//! long and is answered when it has begun, powering off just before. Answers and
 //! news share one bounded queue, so a host that does not read is not read from.
 
 use super::{opened, shut};
 use crate::errors::{failed, invalid, refuse};
-use crate::guest::Guest;
+use crate::guest::{Guest, News};
 use crate::volume;
 use crate::wire::{self, WireError};
 use guest_protocol::{Action, Answer, Command, Event, Pod, Refusal, RefusalKind};
@@ -22,14 +22,17 @@ pub(super) fn serve(guest: &Arc<Guest>, mut stream: UnixStream) -> Result<(), Wi
     };
     let mut writer = stream.try_clone()?;
     super::thread("events", move || {
-        for event in queue {
+        for news in queue {
+            let News::Event(event) = news else { continue };
             if wire::write_json(&mut writer, &event).is_err() {
                 break;
             }
         }
         shut(&writer);
     });
-    let result = commands(guest, &mut stream, |event| events.send(event).is_ok());
+    let result = commands(guest, &mut stream, |event| {
+        events.send(News::Event(event)).is_ok()
+    });
     shut(&stream);
     result
 }
@@ -41,8 +44,17 @@ fn commands(
 ) -> Result<(), WireError> {
     while let Some(frame) = wire::read(stream)? {
         let Command { id, action } = frame.json()?;
+        let power_off = match action {
+            Action::PowerOff { grace_ms } => Some(Duration::from_millis(grace_ms)),
+            _ => None,
+        };
         let result = carry_out(guest, action);
-        if !answer(Event::Answer { id, result }) {
+        let answered = answer(Event::Answer { id, result });
+        // After the answer: with nothing to stop, the power is off at once.
+        if let Some(grace) = power_off {
+            crate::power::begin(guest, grace);
+        }
+        if !answered {
             break;
         }
     }
@@ -69,9 +81,8 @@ fn carry_out(guest: &Arc<Guest>, action: Action) -> Result<Answer, Refusal> {
             }
         }
         Action::Stats => return Ok(Answer::Stats(crate::stats::collect(guest))),
-        Action::PowerOff { grace_ms } => {
-            crate::power::begin(guest, Duration::from_millis(grace_ms));
-        }
+        // Begins after its answer.
+        Action::PowerOff { .. } => {}
     }
     Ok(Answer::Done)
 }

@@ -32,6 +32,17 @@ fn power_off_stops_what_runs_and_ends() {
     assert!(guest.wait().success());
 }
 
+/// With nothing to stop, the answer still comes before the end.
+#[test]
+fn power_off_of_an_idle_guest_is_answered() {
+    let Some(mut guest) = Guest::start() else {
+        return;
+    };
+    let mut control = guest.ready();
+    control.done(Action::PowerOff { grace_ms: 0 });
+    assert!(guest.wait().success());
+}
+
 #[test]
 fn commands_may_be_repeated() {
     let Some(guest) = Guest::start() else { return };
