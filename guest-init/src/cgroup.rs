@@ -9,7 +9,7 @@
 //! A controller that the kernel lacks limits nothing; that is no error, so that
 //! the same program runs in tests.
 
-use guest_protocol::{ContainerStats, Limits};
+use guest_protocol::Limits;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -69,18 +69,6 @@ impl Group {
     pub(crate) fn remove(&self) -> io::Result<()> {
         fs::remove_dir(&self.0)
     }
-
-    pub(crate) fn stats(&self, name: &str) -> ContainerStats {
-        let read = |file: &str| fs::read_to_string(self.0.join(file)).unwrap_or_default();
-        let number = |file: &str| read(file).trim().parse().unwrap_or(0_u64);
-        let inactive = field(&read("memory.stat"), "inactive_file").unwrap_or(0);
-        ContainerStats {
-            name: name.to_owned(),
-            cpu_ns: field(&read("cpu.stat"), "usage_usec").unwrap_or(0) * 1000,
-            memory_working_set: number("memory.current").saturating_sub(inactive),
-            pids: number("pids.current"),
-        }
-    }
 }
 
 /// The files and what is written to each.
@@ -116,6 +104,14 @@ pub(crate) fn field(text: &str, name: &str) -> Option<u64> {
 fn delegate(group: &Path) {
     for controller in ["+memory", "+pids", "+cpu"] {
         try_write(group, "cgroup.subtree_control", controller);
+    }
+    // Only counts, and many kernels lack it.
+    let known = fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
+    if known
+        .split_whitespace()
+        .any(|controller| controller == "io")
+    {
+        try_write(group, "cgroup.subtree_control", "+io");
     }
 }
 

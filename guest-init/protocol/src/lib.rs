@@ -25,6 +25,7 @@
 mod capability;
 mod frame;
 mod pod;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,11 @@ pub use frame::{Channel, FrameError, HEADER_LEN, Header};
 pub use pod::{
     Container, Exec, FileEntry, Hook, Limits, Mount, Pod, ProjectedFile, Projection, Rlimit,
     SecurityContext, User, Volume, VolumeKind,
+};
+
+pub use stats::{
+    ContainerStats, Filesystem, InterfaceStats, IoStats, MemoryStats, Stats, Throttling,
+    VolumeStats,
 };
 
 use serde::{Deserialize, Serialize};
@@ -219,24 +225,6 @@ impl End {
             Self::OomKilled => 137,
         }
     }
-}
-
-/// Of the guest as a whole and of each running container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stats {
-    pub memory_total: u64,
-    pub memory_available: u64,
-    pub cpu_ns: u64,
-    pub containers: Vec<ContainerStats>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContainerStats {
-    pub name: String,
-    pub cpu_ns: u64,
-    /// `memory.current` less inactive file pages, in bytes.
-    pub memory_working_set: u64,
-    pub pids: u64,
 }
 
 /// JSON frames of exec and attach connections, both ways.

@@ -102,6 +102,36 @@ fn from_host() -> (Vec<Open>, Vec<Command>) {
     (opens, actions.map(command).to_vec())
 }
 
+fn stats() -> Stats {
+    Stats {
+        memory_total: u64::MAX,
+        containers: vec![ContainerStats {
+            name: "main".to_owned(),
+            attempt: Some(3),
+            throttling: Some(Throttling::default()),
+            memory: Some(MemoryStats::default()),
+            io: Some(IoStats::default()),
+            layer: Some(Filesystem::default()),
+            ..ContainerStats::default()
+        }],
+        interfaces: vec![InterfaceStats::default()],
+        volumes: vec![VolumeStats::default()],
+        ..Stats::default()
+    }
+}
+
+#[test]
+fn figures_of_an_older_guest_are_understood() {
+    let text = r#"{"memory_total":2,"memory_available":1,"cpu_ns":3,"containers":
+        [{"name":"main","cpu_ns":4,"memory_working_set":5,"pids":6}]}"#;
+    let stats: Stats = serde_json::from_str(text).expect("valid");
+    let [main] = &stats.containers[..] else {
+        panic!("{stats:?}");
+    };
+    assert_eq!((main.cpu_ns, main.memory, main.attempt), (4, None, None));
+    assert!(stats.volumes.is_empty() && stats.interfaces.is_empty());
+}
+
 fn from_guest() -> Vec<Event> {
     let ended = ContainerState {
         name: "main".to_owned(),
@@ -129,7 +159,7 @@ fn from_guest() -> Vec<Event> {
         },
         Event::Answer {
             id: 2,
-            result: Ok(Answer::Stats(Stats::default())),
+            result: Ok(Answer::Stats(stats())),
         },
     ]
 }

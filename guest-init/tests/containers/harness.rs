@@ -14,7 +14,7 @@ use std::process::{Child, Command as Process, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const TOOLS: &[&str] = &[
     "sh", "cat", "echo", "id", "ls", "sleep", "true", "false", "dd", "mount", "stty", "hostname",
     "env", "pwd", "touch", "ps", "kill", "nc", "head", "tty", "grep", "readlink", "test", "wc",

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod figures;
 mod harness;
 mod lifecycle;
 mod sandbox;
