@@ -3,7 +3,8 @@
 //! about its syncs is found out.
 
 use super::clients::Clients;
-use super::linear::{Answer, Call, History, Item, check};
+use super::linear::{Answer, Call, History, Item, Request, check};
+use crate::{Op, Txn};
 use bytes::Bytes;
 use fuzzing::Random;
 use fuzzing::rounds;
@@ -29,9 +30,12 @@ fn read_item<'a>(history: &'a mut History, random: &mut Random) -> Option<&'a mu
     })
 }
 
-fn committed(call: &mut Call) -> Option<&mut u64> {
-    match &mut call.answer {
-        Some(Answer::Committed(revision)) => Some(revision),
+/// The revision of a call that wrote: what only deletes may have found nothing,
+/// and then it tells the revision of another.
+fn written(call: &mut Call) -> Option<&mut u64> {
+    let puts = |txn: &Txn| !txn.then.iter().all(|op| matches!(op, Op::Delete { .. }));
+    match (&call.request, &mut call.answer) {
+        (Request::Txn(txn), Some(Answer::Committed(revision))) if puts(txn) => Some(revision),
         _ => None,
     }
 }
@@ -66,7 +70,7 @@ fn swap_writes(history: &mut History, random: &mut Random) -> Option<()> {
 fn stale_read(history: &mut History, random: &mut Random) -> Option<()> {
     let calls = &history.calls;
     let read = |call: &Call| match (&call.answer, &call.request) {
-        (Some(Answer::Items(at, _)), super::linear::Request::Range(range)) => {
+        (Some(Answer::Items(at, _)), Request::Range(range)) => {
             Some((*at, range.start.clone(), range.end.clone()))
         }
         _ => None,
@@ -129,12 +133,12 @@ const MUTATIONS: &[(&str, Mutation)] = &[
         let mut given: Vec<u64> = history
             .calls
             .iter_mut()
-            .filter_map(committed)
+            .filter_map(written)
             .map(|r| *r)
             .collect();
         given.dedup();
         let other = *given.get(random.below(given.len()))?;
-        let differs = |call| committed(call).filter(|revision| **revision < other);
+        let differs = |call| written(call).filter(|revision| **revision < other);
         *pick(history, random, differs)? = other;
         Some(())
     }),
