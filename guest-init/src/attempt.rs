@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Where attached clients write, and what they resize.
 #[derive(Debug)]
@@ -151,20 +151,17 @@ impl Attempt {
         }
     }
 
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.lock().deadline
-    }
-
-    /// True when it has ended, false when the deadline has passed, which is
-    /// never before `least`.
-    pub(crate) fn wait_end(&self, least: Instant) -> bool {
+    /// True when it has ended, false when the deadline of its stop has passed.
+    pub(crate) fn wait_end(&self) -> bool {
         let mut changing = self.lock();
         loop {
             if matches!(changing.phase, Phase::Ended { .. }) {
                 return true;
             }
-            let until = changing.deadline.map_or(least, |time| time.max(least));
-            let left = until.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = changing
+                .deadline
+                .map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
             if left.is_zero() {
                 return false;
             }

@@ -16,7 +16,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) fn begin(guest: &Arc<Guest>, grace: Duration) {
     let first = guest.begin_power_off();
     for attempt in guest.all_running() {
-        crate::stop::stop(guest, attempt, grace);
+        crate::stop::stop(attempt, grace);
     }
     if first {
         let guest = Arc::clone(guest);
@@ -24,7 +24,7 @@ pub(crate) fn begin(guest: &Arc<Guest>, grace: Duration) {
             // A start that was under way has entered its attempt after this.
             drop(guest.starting.lock());
             for attempt in guest.all_running() {
-                crate::stop::stop(&guest, attempt, grace);
+                crate::stop::stop(attempt, grace);
             }
             guest.wait_all_ended();
             guest.wait_told(LAST_WORDS);

@@ -32,7 +32,7 @@ mod tests;
 pub use capability::CAPABILITIES;
 pub use frame::{Channel, FrameError, HEADER_LEN, Header};
 pub use pod::{
-    Container, Exec, FileEntry, Hook, Limits, Mount, Pod, ProjectedFile, Projection, Rlimit,
+    Container, Exec, FileEntry, Limits, Mount, Pod, ProjectedFile, Projection, Rlimit,
     SecurityContext, User, Volume, VolumeKind,
 };
 

@@ -106,7 +106,6 @@ pub struct Container {
     /// In the order in which they are mounted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
-    pub pre_stop: Option<Hook>,
 }
 
 /// Who runs a process; names are looked up in the container's own files.
@@ -170,11 +169,4 @@ pub struct Exec {
     pub stdout: bool,
     pub stderr: bool,
     pub tty: bool,
-}
-
-/// A command run before a container is stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Hook {
-    pub args: Vec<String>,
 }

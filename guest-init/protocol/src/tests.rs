@@ -41,9 +41,6 @@ fn container() -> Container {
             sub_path: "a/b".to_owned(),
             read_only: true,
         }],
-        pre_stop: Some(Hook {
-            args: vec!["true".to_owned()],
-        }),
     }
 }
 

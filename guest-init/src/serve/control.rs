@@ -71,7 +71,7 @@ fn carry_out(guest: &Arc<Guest>, action: Action) -> Result<Answer, Refusal> {
         } => {
             // A container that does not run is stopped.
             if let Some(attempt) = guest.running(&container) {
-                crate::stop::stop(guest, attempt, Duration::from_millis(grace_ms));
+                crate::stop::stop(attempt, Duration::from_millis(grace_ms));
             }
         }
         Action::Remove { container, attempt } => {

@@ -321,7 +321,7 @@ fn mounts_of_a_container_are_checked() {
         "additional_groups": []}, "security": {"capabilities": [],
         "no_new_privileges": false, "read_only_root": false, "privileged": false},
         "rlimits": [], "stdin": false, "tty": false, "stop_signal": 15,
-        "termination_message_path": "", "files": [], "pre_stop": null,
+        "termination_message_path": "", "files": [],
     }))
     .unwrap();
     let mount = |volume: &str, path: &str, sub_path: &str| Mount {

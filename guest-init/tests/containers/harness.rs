@@ -474,7 +474,6 @@ pub(crate) fn container(name: &str, args: &[&str]) -> Container {
         termination_message_path: "/dev/termination-log".to_owned(),
         files: Vec::new(),
         mounts: Vec::new(),
-        pre_stop: None,
     }
 }
 

@@ -1,9 +1,7 @@
 //! Start, end, stop, remove, power off.
 
 use crate::harness::{Guest, container, pod, shell};
-use guest_protocol::{
-    Action, Container, End, Event, Hook, Log, Open, Phase, Pod, RefusalKind, VERSION,
-};
+use guest_protocol::{Action, Container, End, Event, Log, Open, Phase, Pod, RefusalKind, VERSION};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -176,30 +174,6 @@ fn a_second_stop_brings_the_deadline_nearer() {
     }
     // As the init of its namespace, it takes no signal that it does not handle.
     assert_eq!(control.end("main", 0).0, End::Signal(9));
-}
-
-#[test]
-fn the_hook_runs_before_the_signal() {
-    let Some(guest) = Guest::start() else { return };
-    let mut control = guest.ready();
-    // A signal before the trap would be lost: it is the init of its namespace.
-    let script = "trap 'cat /tmp/hook; exit 0' TERM; touch /tmp/traps; \
-        while true; do sleep 0.05; done";
-    let hook = "until [ -e /tmp/traps ]; do sleep 0.05; done; echo hook ran > /tmp/hook";
-    let hook = ["sh", "-c", hook];
-    let main = Container {
-        pre_stop: Some(Hook {
-            args: hook.map(str::to_owned).to_vec(),
-        }),
-        ..shell("main", script)
-    };
-    control.start(main).unwrap();
-    control.done(Action::Stop {
-        container: "main".to_owned(),
-        grace_ms: 20_000,
-    });
-    control.end("main", 0);
-    assert_eq!(guest.output("main", 0).0, "hook ran\n");
 }
 
 #[test]

@@ -17,6 +17,7 @@
 //! machines running, and the next `node` takes them over. Told to
 //! [`Shutdown::PowerOff`] (SIGUSR1), it stops every pod gracefully first.
 
+mod actions;
 mod checkpoint;
 mod config;
 mod events;

@@ -15,7 +15,7 @@ mod read;
 mod write;
 
 pub(crate) use query::{Query, boolean, decoded, parameters};
-pub(crate) use read::stream;
+pub(crate) use read::{stream, tail};
 pub(crate) use write::LogWriter;
 
 use std::path::{Path, PathBuf};

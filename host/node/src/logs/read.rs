@@ -59,6 +59,38 @@ pub(crate) async fn stream(
     follow(path, last, &mut filter, progress, out).await
 }
 
+/// How much of a log's end is a termination message, as upstream has it.
+const TAIL_LINES: u64 = 80;
+const TAIL_BYTES: usize = 2048;
+
+/// The end of a log that is whole; none if it can't be read.
+pub(crate) async fn tail(path: &Path) -> Option<String> {
+    let query = Query {
+        tail_lines: Some(TAIL_LINES),
+        ..Query::default()
+    };
+    let (out, mut pieces) = mpsc::channel::<Bytes>(8);
+    let mut kept = Vec::new();
+    let collecting = async {
+        while let Some(piece) = pieces.recv().await {
+            kept.extend_from_slice(&piece);
+            let surplus = kept.len().saturating_sub(TAIL_BYTES);
+            kept.drain(..surplus);
+        }
+    };
+    let reading = async {
+        let read = stream(path, &query, None, &out).await;
+        drop(out);
+        read
+    };
+    let (read, ()) = tokio::join!(reading, collecting);
+    if let Err(error) = read {
+        log::warn!("{}: {error}", path.display());
+        return None;
+    }
+    Some(String::from_utf8_lossy(&kept).into_owned())
+}
+
 async fn follow(
     path: &Path,
     mut current: Option<Lines>,

@@ -2,11 +2,12 @@
 //! that ask for what it does not do. Nothing is ignored in silence: a field is
 //! carried out, harmless to leave out, or named here.
 
+use super::action::is_own_host;
 use super::observed::{Note, Rejection};
 use super::resources::{Amount, requests};
-use super::view::{View, image_of, machine_id};
+use super::view::{Role, View, image_of, machine_id, post_start, pre_stop, role_of_init};
 use super::volumes;
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, PodSpec, Probe};
 
 /// The event's and status' reason for fields that are not supported.
 pub(crate) const UNSUPPORTED: &str = "UnsupportedField";
@@ -94,7 +95,7 @@ fn pod_field(spec: &PodSpec) -> Option<&'static str> {
     let security = spec.security_context.as_ref();
     let sysctls = security.and_then(|s| s.sysctls.as_ref());
     let localhost = security.and_then(|s| s.seccomp_profile.as_ref());
-    let checks: [(bool, &'static str); 13] = [
+    let checks: [(bool, &'static str); 12] = [
         (set(spec.host_pid), "hostPID"),
         (set(spec.host_ipc), "hostIPC"),
         (set(spec.host_network), "hostNetwork"),
@@ -102,7 +103,6 @@ fn pod_field(spec: &PodSpec) -> Option<&'static str> {
         (spec.host_users == Some(false), "hostUsers"),
         (spec.runtime_class_name.is_some(), "runtimeClassName"),
         (some(&spec.resource_claims), "resourceClaims"),
-        (some(&spec.readiness_gates), "readinessGates"),
         (spec.resources.is_some(), "resources"),
         (some(&spec.ephemeral_containers), "ephemeralContainers"),
         (
@@ -133,22 +133,23 @@ fn container_fields(list: &str, containers: &[Container]) -> Option<String> {
         .iter()
         .enumerate()
         .find_map(|(index, container)| {
-            container_field(container).map(|field| format!("spec.{list}[{index}].{field}"))
+            let role = match list {
+                "initContainers" => role_of_init(container),
+                _ => Role::Main,
+            };
+            container_field(role, container).map(|field| format!("spec.{list}[{index}].{field}"))
         })
 }
 
-fn container_field(container: &Container) -> Option<&'static str> {
-    let hooks = container.lifecycle.as_ref();
-    let pre_stop = hooks.and_then(|h| h.pre_stop.as_ref());
+fn container_field(role: Role, container: &Container) -> Option<&'static str> {
     let security = container.security_context.as_ref();
     let proc_mount = security.and_then(|s| s.proc_mount.as_deref());
-    let policy = container.termination_message_policy.as_deref();
     let files = container.env.iter().flatten().any(|variable| {
         let source = variable.value_from.as_ref();
         source.is_some_and(|source| source.file_key_ref.is_some())
     });
     let seccomp = security.and_then(|s| s.seccomp_profile.as_ref());
-    let checks: [(bool, &'static str); 15] = [
+    let checks: [(bool, &'static str); 8] = [
         (
             seccomp.is_some_and(|profile| profile.type_ == "Localhost"),
             "securityContext.seccompProfile (Localhost)",
@@ -158,31 +159,15 @@ fn container_field(container: &Container) -> Option<&'static str> {
             "securityContext.seLinuxOptions",
         ),
         (image_of(container).is_empty(), "image (empty)"),
-        (container.restart_policy.is_some(), "restartPolicy"),
+        (
+            container.restart_policy.is_some() && role != Role::Sidecar,
+            "restartPolicy",
+        ),
         (some(&container.restart_policy_rules), "restartPolicyRules"),
-        (container.startup_probe.is_some(), "startupProbe"),
-        (container.readiness_probe.is_some(), "readinessProbe"),
-        (container.liveness_probe.is_some(), "livenessProbe"),
-        (
-            hooks.is_some_and(|h| h.post_start.is_some()),
-            "lifecycle.postStart",
-        ),
-        (
-            pre_stop.is_some_and(|hook| hook.exec.is_none()),
-            "lifecycle.preStop (other than exec)",
-        ),
-        (
-            hooks.is_some_and(|h| h.stop_signal.is_some()),
-            "lifecycle.stopSignal",
-        ),
         (some(&container.volume_devices), "volumeDevices"),
         (
             proc_mount.is_some_and(|mount| mount != "Default"),
             "securityContext.procMount",
-        ),
-        (
-            policy.is_some_and(|policy| policy != "File"),
-            "terminationMessagePolicy (other than File)",
         ),
         (files, "env[].valueFrom.fileKeyRef"),
     ];
@@ -190,7 +175,43 @@ fn container_field(container: &Container) -> Option<&'static str> {
         .into_iter()
         .find(|(bad, _)| *bad)
         .map(|(_, field)| field)
+        .or_else(|| other_host(container))
         .or_else(|| volumes::unsupported_mount(container))
+}
+
+/// Probes and hooks reach the pod itself, through its guest.
+fn other_host(container: &Container) -> Option<&'static str> {
+    let probe = |probe: &Option<Probe>| {
+        let probe = probe.as_ref()?;
+        let http = probe.http_get.as_ref().and_then(|http| http.host.clone());
+        http.or_else(|| probe.tcp_socket.as_ref()?.host.clone())
+    };
+    let hook = |hook: Option<&LifecycleHandler>| hook?.http_get.as_ref()?.host.clone();
+    let hosts = [
+        (
+            probe(&container.startup_probe),
+            "startupProbe's host (other than the pod's)",
+        ),
+        (
+            probe(&container.readiness_probe),
+            "readinessProbe's host (other than the pod's)",
+        ),
+        (
+            probe(&container.liveness_probe),
+            "livenessProbe's host (other than the pod's)",
+        ),
+        (
+            hook(post_start(container)),
+            "lifecycle.postStart.httpGet.host (other than the pod's)",
+        ),
+        (
+            hook(pre_stop(container)),
+            "lifecycle.preStop.httpGet.host (other than the pod's)",
+        ),
+    ];
+    let other = |host: &Option<String>| !is_own_host(host.as_deref());
+    let found = hosts.into_iter().find(|(host, _)| other(host));
+    found.map(|(_, field)| field)
 }
 
 #[cfg(test)]
@@ -229,12 +250,12 @@ mod tests {
                 "spec.hostNetwork",
             ),
             (
-                with(json!({"livenessProbe": {"exec": {"command": ["x"]}}})),
-                "spec.containers[0].livenessProbe",
+                with(json!({"livenessProbe": {"tcpSocket": {"port": 1, "host": "a.test"}}})),
+                "spec.containers[0].livenessProbe's host (other than the pod's)",
             ),
             (
-                with(json!({"terminationMessagePolicy": "FallbackToLogsOnError"})),
-                "spec.containers[0].terminationMessagePolicy (other than File)",
+                with(json!({"restartPolicy": "Always"})),
+                "spec.containers[0].restartPolicy",
             ),
         ] {
             let message = format!("Atoll does not support {field} yet");

@@ -6,8 +6,7 @@ use super::etc_files::hostname;
 use super::resources::{limit, milli, request, units};
 use super::view::View;
 use guest_protocol::{
-    CAPABILITIES, Container as GuestContainer, FileEntry, Hook, Limits, Rlimit, SecurityContext,
-    User,
+    CAPABILITIES, Container as GuestContainer, FileEntry, Limits, Rlimit, SecurityContext, User,
 };
 use k8s_openapi::api::core::v1::Container;
 use std::collections::BTreeMap;
@@ -80,11 +79,10 @@ pub(crate) fn describe(
         rlimits: vec![NOFILE],
         stdin: container.stdin.unwrap_or(false),
         tty,
-        stop_signal: stop_signal(&image.stop_signal),
+        stop_signal: stop_signal(own_signal(container).unwrap_or(&image.stop_signal)),
         termination_message_path: path.unwrap_or(TERMINATION_LOG).to_owned(),
         files,
         mounts: super::volumes::mounts(view, container, &known)?,
-        pre_stop: pre_stop(container),
     })
 }
 
@@ -268,10 +266,9 @@ fn limits(container: &Container) -> Limits {
     }
 }
 
-fn pre_stop(container: &Container) -> Option<Hook> {
-    let hook = container.lifecycle.as_ref()?.pre_stop.as_ref()?;
-    let args = hook.exec.as_ref()?.command.clone()?;
-    Some(Hook { args })
+/// What the pod says takes precedence over the image (KEP-4960).
+fn own_signal(container: &Container) -> Option<&str> {
+    container.lifecycle.as_ref()?.stop_signal.as_deref()
 }
 
 /// `SIGTERM`, `TERM` or `15`; what is no signal is SIGTERM.

@@ -13,11 +13,13 @@
 //!           status(pod, observed, now)        written when it differs
 //! ```
 
+pub(crate) mod action;
 pub(crate) mod admission;
 pub(crate) mod backoff;
 pub(crate) mod container;
 pub(crate) mod environment;
 pub(crate) mod etc_files;
+pub(crate) mod health;
 pub(crate) mod identity;
 pub(crate) mod observed;
 pub(crate) mod plan;

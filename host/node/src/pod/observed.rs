@@ -9,14 +9,15 @@
 //!                |          |             \_________|____________________|
 //!                |          v                       v
 //!              (forgotten) Ended <---------- PoweringOff, Killing
-//!   container: Waiting -> Starting -> Running -> Stopping
-//!                 ^  \       |  ^        |          |
-//!              Blocked       |  |        v          v
-//!                            +--|----> Ended <------+
-//!                               +--------+  attempt + 1
+//!   container: Waiting -> Starting -> (PostStart ->) Running -> Stopping
+//!                 ^  \       |  ^                       |          |
+//!              Blocked       |  |                       v          v
+//!                            +--|-------------------> Ended <------+
+//!                               +-----------------------+  attempt + 1
 //! ```
 
 use super::backoff::Backoff;
+use super::health::{Doom, Health, Outcome, ProbeKind};
 use guest_protocol::ContainerState as GuestContainer;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
@@ -160,6 +161,9 @@ pub(crate) struct Record {
     pub(crate) backoff: Backoff,
     /// The machine in which the newest attempt ran.
     pub(crate) epoch: u32,
+    /// What its probes say of the newest attempt.
+    #[serde(default)]
+    pub(crate) health: Health,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,12 +181,20 @@ pub(crate) enum State {
         resend: Option<Timestamp>,
         again: bool,
     },
+    /// The process runs, and its postStart hook (`busy`, or to be run).
+    PostStart {
+        started_at: Timestamp,
+        #[serde(skip)]
+        busy: bool,
+    },
     Running {
         started_at: Timestamp,
     },
     Stopping {
         started_at: Timestamp,
         deadline: Timestamp,
+        #[serde(default)]
+        stage: Stage,
     },
     Ended {
         end: Terminated,
@@ -190,6 +202,28 @@ pub(crate) enum State {
         drained: bool,
         announced: bool,
     },
+}
+
+/// How far the stop of a container is. What was asked for by a `node` that is
+/// gone is asked for again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Stage {
+    /// The preStop hook runs (`busy`), or is to be run.
+    Hook {
+        #[serde(skip)]
+        busy: bool,
+    },
+    /// The guest is to end it when its turn comes, or was asked to, by `until`.
+    Signal {
+        #[serde(skip)]
+        until: Option<Timestamp>,
+    },
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::Signal { until: None }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -273,6 +307,24 @@ pub(crate) enum Observation {
     LogsDrained {
         container: String,
         attempt: u32,
+        /// What it said last, where that is its termination message.
+        tail: Option<String>,
+    },
+    Probed {
+        container: String,
+        attempt: u32,
+        kind: ProbeKind,
+        outcome: Outcome,
+    },
+    PostStartDone {
+        container: String,
+        attempt: u32,
+        failed: bool,
+    },
+    PreStopDone {
+        container: String,
+        attempt: u32,
+        failed: bool,
     },
     /// The vmm process is gone.
     MachineEnded {
@@ -309,13 +361,17 @@ impl Record {
             last: None,
             backoff: Backoff::default(),
             epoch: 0,
+            health: Health::default(),
         }
     }
 
     /// In the guest, as far as is known.
     pub(crate) fn active(&self) -> bool {
         match self.state {
-            State::Starting { .. } | State::Running { .. } | State::Stopping { .. } => true,
+            State::Starting { .. }
+            | State::PostStart { .. }
+            | State::Running { .. }
+            | State::Stopping { .. } => true,
             State::Waiting | State::Blocked { .. } | State::Ended { .. } => false,
         }
     }
@@ -326,8 +382,53 @@ impl Record {
             State::Waiting
             | State::Blocked { .. }
             | State::Starting { .. }
+            | State::PostStart { .. }
             | State::Running { .. }
             | State::Stopping { .. } => None,
+        }
+    }
+
+    /// Its process runs, as far as is known: since when.
+    pub(crate) fn runs_since(&self) -> Option<Timestamp> {
+        match self.state {
+            State::PostStart { started_at, .. }
+            | State::Running { started_at }
+            | State::Stopping { started_at, .. } => Some(started_at),
+            State::Waiting
+            | State::Blocked { .. }
+            | State::Starting { .. }
+            | State::Ended { .. } => None,
+        }
+    }
+
+    /// It runs as its pod wants it: its start is over.
+    pub(crate) fn running(&self) -> bool {
+        matches!(self.state, State::Running { .. } | State::Stopping { .. })
+    }
+
+    /// Why it is to be stopped although its pod goes on.
+    pub(crate) fn doom(&self) -> Option<Doom> {
+        self.health.doom.filter(|_| self.active())
+    }
+
+    /// What a checkpoint holds of it.
+    fn lasting(&mut self) {
+        self.health = self.health.lasting();
+        match &mut self.state {
+            State::PostStart { busy, .. }
+            | State::Stopping {
+                stage: Stage::Hook { busy },
+                ..
+            } => *busy = false,
+            State::Stopping {
+                stage: Stage::Signal { until },
+                ..
+            } => *until = None,
+            State::Waiting
+            | State::Blocked { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Ended { .. } => {}
         }
     }
 
@@ -361,6 +462,18 @@ impl Observed {
 
     pub(crate) fn any_active(&self) -> bool {
         self.containers.values().any(Record::active)
+    }
+
+    /// What a checkpoint holds of it: nothing that a new `node` finds out anew.
+    pub(crate) fn lasting(&self) -> Self {
+        let mut lasting = self.clone();
+        lasting.written = None;
+        lasting.api = ApiSide::Idle;
+        lasting.host_ips = Vec::new();
+        lasting.filling.look_at = None;
+        lasting.filling.busy = false;
+        lasting.containers.values_mut().for_each(Record::lasting);
+        lasting
     }
 }
 

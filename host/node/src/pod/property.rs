@@ -2,16 +2,17 @@
 //! driven at random: whatever happens, no attempt runs twice, attempts only
 //! grow, terminal pods stay terminal, and planning settles.
 
+use super::health::Outcome;
 use super::observed::{ImageFailure, ImageFailureKind, ImageInfo, Machine, Observation, Observed};
 use super::samples::pod;
 use super::status::{Phase, phase};
-use super::view::View;
+use super::view::{Role, View, role_of_init};
 use super::{Step, plan, status};
 use guest_protocol::{ContainerState as GuestContainer, End, Phase as GuestPhase};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 struct Random(u64);
@@ -27,6 +28,26 @@ impl Random {
     fn one_in(&mut self, n: u64) -> bool {
         self.next().is_multiple_of(n)
     }
+}
+
+/// A container with some of what a container may have.
+fn container(random: &mut Random, name: &str) -> Value {
+    let mut container = json!({"name": name, "image": format!("{name}:1")});
+    let probe = json!({"tcpSocket": {"port": 1}, "failureThreshold": 2});
+    for field in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        if random.one_in(4) {
+            container[field] = probe.clone();
+        }
+    }
+    for field in ["postStart", "preStop"] {
+        if random.one_in(4) {
+            container["lifecycle"][field] = json!({"sleep": {"seconds": 1}});
+        }
+    }
+    if random.one_in(4) {
+        container["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
+    }
+    container
 }
 
 /// The truth outside: what the machine and the guest really do.
@@ -57,16 +78,19 @@ impl World {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let policies = ["Always", "OnFailure", "Never"];
         let policy = policies[usize::try_from(random.next() % 3).expect("small")];
-        let container = |name: &str| json!({"name": name, "image": format!("{name}:1")});
-        let mut mains = vec![container("a")];
+        let mut mains = vec![container(&mut random, "a")];
         if random.one_in(2) {
-            mains.push(container("b"));
+            mains.push(container(&mut random, "b"));
         }
-        let inits = if random.one_in(3) {
-            vec![container("i")]
-        } else {
-            vec![]
-        };
+        let mut inits = vec![];
+        if random.one_in(3) {
+            let mut sidecar = container(&mut random, "s");
+            sidecar["restartPolicy"] = json!("Always");
+            inits.push(sidecar);
+        }
+        if random.one_in(3) {
+            inits.push(json!({"name": "i", "image": "i:1"}));
+        }
         let mut spec =
             json!({"restartPolicy": policy, "containers": mains, "initContainers": inits});
         if random.one_in(3) {
@@ -126,7 +150,8 @@ impl World {
         assert!(!text.contains("null"), "seed {seed}: {text}");
         let copy = serde_json::to_string(&self.observed).expect("serializes");
         let copy: Observed = serde_json::from_str(&copy).expect("parses");
-        assert_eq!(copy.containers, self.observed.containers, "seed {seed}");
+        let lasting = self.observed.lasting();
+        assert_eq!(copy.containers, lasting.containers, "seed {seed}");
     }
 
     fn observe(&mut self, observation: Observation) {
@@ -185,8 +210,11 @@ impl World {
         if session {
             self.observe(Observation::Container(news.clone()));
             if self.random.one_in(2) {
-                let (container, attempt) = (news.name, news.attempt);
-                self.observe(Observation::LogsDrained { container, attempt });
+                self.observe(Observation::LogsDrained {
+                    container: news.name,
+                    attempt: news.attempt,
+                    tail: Some("words".to_owned()),
+                });
             }
         }
     }
@@ -265,7 +293,42 @@ impl World {
             }
             Step::FillVolumes => self.fill(epoch),
             Step::StartContainer { container, attempt } => self.start(container, attempt),
-            Step::StopContainer { container, .. } if self.session => {
+            Step::RunPostStart { container, attempt } => {
+                let failed = self.random.one_in(4);
+                self.observe(Observation::PostStartDone {
+                    container,
+                    attempt,
+                    failed,
+                });
+            }
+            Step::RunPreStop {
+                container, attempt, ..
+            } => {
+                let failed = self.random.one_in(4);
+                self.observe(Observation::PreStopDone {
+                    container,
+                    attempt,
+                    failed,
+                });
+            }
+            Step::Probe {
+                container,
+                attempt,
+                kind,
+            } => {
+                let outcome = match self.random.next() % 4 {
+                    0 | 1 => Outcome::Success,
+                    2 => Outcome::Failure("no".to_owned()),
+                    _ => Outcome::Error("none".to_owned()),
+                };
+                self.observe(Observation::Probed {
+                    container,
+                    attempt,
+                    kind,
+                    outcome,
+                });
+            }
+            Step::SignalContainer { container, .. } if self.session => {
                 let now = u64::try_from(self.now.as_nanosecond()).expect("positive");
                 if let Some(found) = self.guest.get_mut(&container) {
                     found.phase = GuestPhase::Ended {
@@ -340,13 +403,14 @@ impl World {
         View(&self.pod).inits().iter().all(|init| {
             let run = self.guest.get(&init.name);
             run.is_some_and(|c| {
-                matches!(
-                    c.phase,
-                    GuestPhase::Ended {
-                        end: End::Code(0),
-                        ..
-                    }
-                )
+                role_of_init(init) == Role::Sidecar
+                    || matches!(
+                        c.phase,
+                        GuestPhase::Ended {
+                            end: End::Code(0),
+                            ..
+                        }
+                    )
             })
         })
     }
@@ -390,11 +454,12 @@ impl World {
             "seed {seed}: {key:?} after {newest:?}"
         );
         assert!(
-            self.terminal.is_none(),
+            // A sidecar's start may be under way when the others end.
+            self.terminal.is_none() || container == "s",
             "seed {seed}: {key:?} in a terminal pod"
         );
         assert!(
-            container == "i" || self.inits_done(),
+            ["i", "s"].contains(&container.as_str()) || self.inits_done(),
             "seed {seed}: {key:?} before its init containers"
         );
         self.ran.push(key);

@@ -1,6 +1,6 @@
 //! Quantities, and what they size: QoS class, micro-VM, cgroup limits.
 
-use super::view::View;
+use super::view::{Role, View};
 use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
@@ -94,18 +94,32 @@ impl Amount {
     }
 }
 
-/// The sum of the main containers' requests, or the largest init container's.
+/// The most that a pod's containers ask for together: the main ones with all
+/// sidecars, or an init container with the sidecars before it (KEP-753).
+fn most(view: View<'_>, of: impl Fn(&Container) -> Amount) -> Amount {
+    let mut sidecars = Amount::default();
+    let mut most = Amount::default();
+    let mut sum = Amount::default();
+    for (role, container) in view.containers() {
+        let own = of(container);
+        match role {
+            Role::Init => most = most.max(sidecars.plus(own)),
+            Role::Sidecar => {
+                sidecars = sidecars.plus(own);
+                most = most.max(sidecars);
+            }
+            Role::Main => sum = sum.plus(own),
+        }
+    }
+    most.max(sum.plus(sidecars))
+}
+
+/// What a pod asks the node for.
 pub(crate) fn requests(view: View<'_>) -> Amount {
-    let of = |container: &Container| Amount {
+    most(view, |container| Amount {
         cpu_milli: request(container, "cpu").and_then(milli).unwrap_or(0),
         memory: request(container, "memory").and_then(units).unwrap_or(0),
-    };
-    let mains = view
-        .mains()
-        .iter()
-        .map(of)
-        .fold(Amount::default(), Amount::plus);
-    view.inits().iter().map(of).fold(mains, Amount::max)
+    })
 }
 
 fn list(
@@ -174,13 +188,9 @@ pub(crate) fn size(view: View<'_>, defaults: Defaults) -> Size {
             memory: memory.and_then(units).unwrap_or(0),
         }
     };
-    let mains = view
-        .mains()
-        .iter()
-        .map(of)
-        .fold(Amount::default(), Amount::plus);
-    let wanted = view.inits().iter().map(of).fold(mains, Amount::max);
-    let bounded = view.mains().iter().all(|c| of(c).memory > 0);
+    let wanted = most(view, of);
+    let lasting = view.containers().filter(|(role, _)| *role != Role::Init);
+    let bounded = lasting.map(|(_, c)| of(c)).all(|own| own.memory > 0);
     let base = if bounded {
         wanted.memory.saturating_add(GUEST_OVERHEAD)
     } else {
@@ -227,6 +237,26 @@ mod tests {
             (".", 1, None),
         ] {
             assert_eq!(scaled(text, factor), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn sidecars_run_beside_what_comes_after_them() {
+        let container = |name: &str, cpu: &str| json!({"name": name, "image": "a:1", "resources": {"requests": {"cpu": cpu}}});
+        let sidecar = |cpu: &str| {
+            let mut sidecar = container("s", cpu);
+            sidecar["restartPolicy"] = json!("Always");
+            sidecar
+        };
+        for (inits, cpu_milli) in [
+            (json!([]), 2000),
+            (json!([sidecar("1")]), 3000),
+            (json!([container("i", "4"), sidecar("1")]), 4000),
+            (json!([sidecar("1"), container("i", "4")]), 5000),
+        ] {
+            let mains = [container("a", "1"), container("b", "1")];
+            let pod = pod(json!({"initContainers": inits, "containers": mains}));
+            assert_eq!(requests(View(&pod)).cpu_milli, cpu_milli, "{inits}");
         }
     }
 

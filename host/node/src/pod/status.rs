@@ -37,11 +37,12 @@ pub(crate) fn phase(view: View<'_>, observed: &Observed) -> Phase {
     if observed.rejected.is_some() {
         return Phase::Failed;
     }
-    let ended_badly = |record: &Record| record.ended().is_some_and(|end| end.exit_code != 0);
     let record = |container: &Container| observed.record(&container.name);
-    if view.restart_policy() == RestartPolicy::Never
-        && view.inits().iter().filter_map(record).any(ended_badly)
-    {
+    let ended_badly = |(role, container): (Role, &Container)| {
+        let end = record(container).and_then(Record::ended);
+        role == Role::Init && end.is_some_and(|end| end.exit_code != 0)
+    };
+    if view.restart_policy() == RestartPolicy::Never && view.containers().any(ended_badly) {
         return Phase::Failed;
     }
     let mains: Vec<Option<&Record>> = view.mains().iter().map(record).collect();
@@ -54,7 +55,9 @@ pub(crate) fn phase(view: View<'_>, observed: &Observed) -> Phase {
     let ended: Vec<&Terminated> = mains.iter().flatten().filter_map(|r| r.ended()).collect();
     if ended.len() < mains.len() {
         // A first start that is not confirmed is still a start to come.
-        let first = |r: &&Record| matches!(r.state, State::Starting { .. }) && r.attempt == 0;
+        let first = |r: &&Record| {
+            matches!(r.state, State::Starting { .. } | State::PostStart { .. }) && r.attempt == 0
+        };
         let pending = mains.iter().flatten().any(first);
         return if pending {
             Phase::Pending
@@ -76,20 +79,37 @@ pub(crate) fn phase(view: View<'_>, observed: &Observed) -> Phase {
     }
 }
 
+/// The phase that the API is told: a pod is not called ended while a container
+/// of it still runs (upstream's `mergePodStatus`).
+fn shown_phase(view: View<'_>, observed: &Observed) -> Phase {
+    match phase(view, observed) {
+        Phase::Succeeded | Phase::Failed if observed.any_active() => match view.phase() {
+            "Running" => Phase::Running,
+            "Pending" => Phase::Pending,
+            "Succeeded" => Phase::Succeeded,
+            _ => Phase::Failed,
+        },
+        phase => phase,
+    }
+}
+
 /// The status to be written; equal to the one written before unless something
 /// changed, so transition times come from there.
 pub(crate) fn status(pod: &Pod, observed: &Observed, now: Timestamp) -> PodStatus {
     let view = View(pod);
-    let phase = phase(view, observed);
-    let list = |role: Role| -> Vec<ContainerStatus> {
-        view.containers()
-            .filter(|(own, _)| *own == role)
-            .map(|(_, container)| container_status(view, role, container, observed))
-            .collect()
+    let phase = shown_phase(view, observed);
+    let all: Vec<(Role, ContainerStatus)> = view
+        .containers()
+        .map(|(role, container)| (role, container_status(view, role, container, observed)))
+        .collect();
+    let conditions = conditions(pod, observed, phase, &all, now);
+    let (mains, inits): (Vec<_>, Vec<_>) = all.into_iter().partition(|(r, _)| *r == Role::Main);
+    let strip = |list: Vec<(Role, ContainerStatus)>| -> Vec<ContainerStatus> {
+        list.into_iter().map(|(_, status)| status).collect()
     };
-    let (inits, mains) = (list(Role::Init), list(Role::Main));
-    let conditions = conditions(pod, observed, phase, &inits, &mains, now);
-    let rejected = observed.rejected.as_ref();
+    let (mains, inits) = (strip(mains), strip(inits));
+    let terminal = matches!(phase, Phase::Succeeded | Phase::Failed);
+    let rejected = observed.rejected.as_ref().filter(|_| terminal);
     PodStatus {
         phase: Some(phase.name().to_owned()),
         reason: rejected.map(|Rejection { reason, .. }| reason.clone()),
@@ -133,11 +153,14 @@ fn container_status(
     };
     let state = container_state(view, container, record, observed);
     let shown = match &record.state {
-        State::Starting { .. } | State::Blocked { .. } | State::Waiting => record.last.as_ref(),
+        State::Starting { .. }
+        | State::PostStart { .. }
+        | State::Blocked { .. }
+        | State::Waiting => record.last.as_ref(),
         State::Running { .. } | State::Stopping { .. } => None,
         State::Ended { end, .. } => Some(end),
     };
-    let running = matches!(record.state, State::Running { .. } | State::Stopping { .. });
+    let running = record.running();
     // While a back-off is shown, the end that caused it is the last state.
     let last = if state.terminated.is_some() || running {
         record.last.as_ref().filter(|last| Some(*last) != shown)
@@ -158,10 +181,10 @@ fn container_status(
         },
         container_id: known.then(|| id(restarts)),
         ready: match role {
-            Role::Main => running,
+            Role::Main | Role::Sidecar => running && record.health.ready(container),
             Role::Init => record.succeeded(),
         },
-        started: Some(running),
+        started: Some(running && record.health.started(container)),
         restart_count: i32::try_from(restarts).unwrap_or(i32::MAX),
         last_state: Some(last.map(ended).unwrap_or_default()),
         state: Some(state),
@@ -205,7 +228,8 @@ fn container_state(
         State::Blocked {
             reason, message, ..
         } => waiting(reason, (!message.is_empty()).then(|| message.clone())),
-        State::Starting { .. } | State::Waiting => match &record.last {
+        // Until the hook is done the container is not said to run.
+        State::Starting { .. } | State::PostStart { .. } | State::Waiting => match &record.last {
             Some(last) => ended(last),
             None => first_wait(view, container, observed),
         },
@@ -275,9 +299,28 @@ fn terminated(end: &Terminated, id: String) -> ContainerStateTerminated {
 }
 
 fn initialized(view: View<'_>, observed: &Observed) -> bool {
-    let succeeded = |c: &Container| observed.record(&c.name).is_some_and(Record::succeeded);
     let ran = |c: &Container| observed.record(&c.name).is_some_and(|r| r.active());
-    view.inits().iter().all(succeeded) || view.mains().iter().any(ran)
+    let mut inits = view.containers().filter(|(role, _)| *role != Role::Main);
+    inits.all(|(role, container)| {
+        let record = observed.record(&container.name);
+        record.is_some_and(|record| match role {
+            Role::Sidecar => record.running() && record.health.started(container),
+            Role::Init | Role::Main => record.succeeded(),
+        })
+    }) || view.mains().iter().any(ran)
+}
+
+/// The conditions that a node decides on.
+pub(crate) const OWN_CONDITIONS: [&str; 5] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+];
+
+fn is_own(condition: &str) -> bool {
+    OWN_CONDITIONS.contains(&condition)
 }
 
 /// The five conditions of a pod, and those that others own, as they were.
@@ -285,28 +328,27 @@ fn conditions(
     pod: &Pod,
     observed: &Observed,
     phase: Phase,
-    inits: &[ContainerStatus],
-    mains: &[ContainerStatus],
+    all: &[(Role, ContainerStatus)],
     now: Timestamp,
 ) -> Vec<PodCondition> {
     let view = View(pod);
-    let before = observed.written.as_ref().or(pod.status.as_ref());
-    let before = before
-        .and_then(|s| s.conditions.as_deref())
-        .unwrap_or_default();
-    let containers_ready = containers_ready(phase, mains);
+    fn listed(status: Option<&PodStatus>) -> &[PodCondition] {
+        let list = status.and_then(|status| status.conditions.as_deref());
+        list.unwrap_or_default()
+    }
+    let before = listed(observed.written.as_ref().or(pod.status.as_ref()));
+    // Those of others are theirs: as the API has them.
+    let foreign = |condition: &&PodCondition| !is_own(&condition.type_);
+    let others: Vec<_> = listed(pod.status.as_ref()).iter().filter(foreign).collect();
+    let containers_ready = containers_ready(phase, all);
     let own = [
         ("PodReadyToStartContainers", sandbox_ready(observed)),
-        ("Initialized", init_state(view, observed, phase, inits)),
-        ("Ready", containers_ready.clone()),
+        ("Initialized", init_state(view, observed, phase, all)),
+        ("Ready", ready(view, &containers_ready, &others)),
         ("ContainersReady", containers_ready),
         ("PodScheduled", Verdict::yes()),
     ];
-    let names: Vec<&str> = own.iter().map(|(name, _)| *name).collect();
-    let others = before
-        .iter()
-        .filter(|condition| !names.contains(&condition.type_.as_str()));
-    let mut list: Vec<PodCondition> = others.cloned().collect();
+    let mut list: Vec<PodCondition> = others.into_iter().cloned().collect();
     for (name, verdict) in own {
         let old = before.iter().find(|condition| condition.type_ == name);
         let status = if verdict.ok { "True" } else { "False" };
@@ -369,7 +411,7 @@ fn init_state(
     view: View<'_>,
     observed: &Observed,
     phase: Phase,
-    inits: &[ContainerStatus],
+    all: &[(Role, ContainerStatus)],
 ) -> Verdict {
     if phase == Phase::Succeeded {
         return Verdict {
@@ -380,29 +422,63 @@ fn init_state(
     if initialized(view, observed) {
         return Verdict::yes();
     }
-    let names: Vec<&str> = inits
+    let incomplete = |(role, status): &&(Role, ContainerStatus)| match role {
+        Role::Init => !status.ready,
+        Role::Sidecar => status.started != Some(true),
+        Role::Main => false,
+    };
+    let names: Vec<&str> = all
         .iter()
-        .filter(|s| !s.ready)
-        .map(|s| s.name.as_str())
+        .filter(incomplete)
+        .map(|(_, status)| status.name.as_str())
         .collect();
     let text = format!("containers with incomplete status: [{}]", names.join(" "));
     Verdict::no("ContainersNotInitialized", Some(text))
 }
 
-fn containers_ready(phase: Phase, mains: &[ContainerStatus]) -> Verdict {
+fn containers_ready(phase: Phase, all: &[(Role, ContainerStatus)]) -> Verdict {
     match phase {
         Phase::Succeeded => return Verdict::no("PodCompleted", None),
         Phase::Failed => return Verdict::no("PodFailed", None),
         Phase::Pending | Phase::Running => {}
     }
-    let names: Vec<&str> = mains
+    let names: Vec<&str> = all
         .iter()
-        .filter(|s| !s.ready)
-        .map(|s| s.name.as_str())
+        .filter(|(role, status)| *role != Role::Init && !status.ready)
+        .map(|(_, status)| status.name.as_str())
         .collect();
     if names.is_empty() {
         return Verdict::yes();
     }
     let text = format!("containers with unready status: [{}]", names.join(" "));
     Verdict::no("ContainersNotReady", Some(text))
+}
+
+/// The containers are, and so are all of `readinessGates`.
+fn ready(view: View<'_>, containers: &Verdict, others: &[&PodCondition]) -> Verdict {
+    if !containers.ok {
+        return containers.clone();
+    }
+    let gates = view.spec().and_then(|spec| spec.readiness_gates.as_deref());
+    let texts: Vec<String> = gates
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|gate| {
+            let name = &gate.condition_type;
+            match others.iter().find(|condition| condition.type_ == *name) {
+                None => Some(format!(
+                    "corresponding condition of pod readiness gate \"{name}\" does not exist."
+                )),
+                Some(condition) if condition.status != "True" => Some(format!(
+                    "the status of pod readiness gate \"{name}\" is not \"True\", but {}",
+                    condition.status
+                )),
+                Some(_) => None,
+            }
+        })
+        .collect();
+    if texts.is_empty() {
+        return Verdict::yes();
+    }
+    Verdict::no("ReadinessGatesNotReady", Some(texts.join(", ")))
 }

@@ -1,12 +1,16 @@
 //! What the rest of `pod` reads of a Pod, defaults and absent parts resolved.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use super::observed::Terminated;
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod, PodSpec};
 use machine_spec::MachineId;
 
 /// Which of a pod's lists a container stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
+    /// Runs before the main containers, to its end.
     Init,
+    /// An init container that is kept running (`restartPolicy: Always`).
+    Sidecar,
     Main,
 }
 
@@ -73,7 +77,7 @@ impl<'a> View<'a> {
 
     /// All containers, init containers first.
     pub(crate) fn containers(self) -> impl Iterator<Item = (Role, &'a Container)> {
-        let inits = self.inits().iter().map(|c| (Role::Init, c));
+        let inits = self.inits().iter().map(|c| (role_of_init(c), c));
         inits.chain(self.mains().iter().map(|c| (Role::Main, c)))
     }
 
@@ -111,11 +115,34 @@ impl<'a> View<'a> {
     }
 }
 
+/// What an entry of `initContainers` is.
+pub(crate) fn role_of_init(container: &Container) -> Role {
+    match container.restart_policy.as_deref() {
+        Some("Always") => Role::Sidecar,
+        _ => Role::Init,
+    }
+}
+
 /// A machine is named by the bytes of its pod's UID.
 pub(crate) fn machine_id(uid: &str) -> Option<MachineId> {
     uuid::Uuid::parse_str(uid)
         .ok()
         .map(|uid| MachineId(*uid.as_bytes()))
+}
+
+pub(crate) fn post_start(container: &Container) -> Option<&LifecycleHandler> {
+    container.lifecycle.as_ref()?.post_start.as_ref()
+}
+
+pub(crate) fn pre_stop(container: &Container) -> Option<&LifecycleHandler> {
+    container.lifecycle.as_ref()?.pre_stop.as_ref()
+}
+
+/// Whether the end of its output is the message of such an end
+/// (`terminationMessagePolicy: FallbackToLogsOnError`).
+pub(crate) fn wants_tail(container: &Container, end: &Terminated) -> bool {
+    let policy = container.termination_message_policy.as_deref();
+    policy == Some("FallbackToLogsOnError") && end.exit_code != 0 && end.message.is_empty()
 }
 
 pub(crate) fn image_of(container: &Container) -> &str {
@@ -146,7 +173,7 @@ fn default_pull_policy(image: &str) -> PullPolicy {
 /// `spec.containers{name}`, as events name a container.
 pub(crate) fn field_path(role: Role, name: &str) -> String {
     match role {
-        Role::Init => format!("spec.initContainers{{{name}}}"),
+        Role::Init | Role::Sidecar => format!("spec.initContainers{{{name}}}"),
         Role::Main => format!("spec.containers{{{name}}}"),
     }
 }

@@ -5,7 +5,6 @@ use super::routes::{Body, Refusal, Target};
 use crate::guest::{GuestError, GuestStream};
 use crate::logs::boolean;
 use crate::machine::Control;
-use crate::pod::observed::State;
 use crate::worker::Shown;
 use bytes::Bytes;
 use guest_protocol::{Channel, DATA_MAX, Exec, Open, Stream};
@@ -96,7 +95,7 @@ fn join<B>(
     let running = shown
         .observed
         .record(&target.container)
-        .is_some_and(|r| matches!(r.state, State::Running { .. } | State::Stopping { .. }));
+        .is_some_and(|record| record.runs_since().is_some());
     let Some(control) = shown.control.clone().filter(|_| running) else {
         let message = format!("container not found (\"{}\")", target.container);
         return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message));

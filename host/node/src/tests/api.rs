@@ -132,13 +132,18 @@ impl Api {
             }
             Method::PATCH => {
                 let path = path.trim_end_matches("/status");
-                let patch: Value = serde_json::from_slice(request.body()).unwrap();
+                let kind = &request.headers()["content-type"];
+                let strategic = kind.to_str().unwrap().contains("strategic");
+                let mut patch: Value = serde_json::from_slice(request.body()).unwrap();
                 let Some(mut object) = self.get(path) else {
                     return status(404, "NotFound");
                 };
                 let uid = &patch["metadata"]["uid"];
                 if !uid.is_null() && *uid != object["metadata"]["uid"] {
                     return status(409, "Conflict");
+                }
+                if strategic {
+                    by_type(&object, &mut patch);
                 }
                 merge(&mut object, patch);
                 reply(200, &self.put(path, object))
@@ -190,6 +195,22 @@ impl Transport for Api {
         request: Request<Bytes>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Body>, TransportError>> + Send + '_>> {
         Box::pin(async move { Ok(self.answer(request)) })
+    }
+}
+
+/// What a strategic merge does to a pod's status, as far as `node` uses it.
+fn by_type(object: &Value, patch: &mut Value) {
+    if let Some(addresses) = patch["status"]["hostIPs"].as_array_mut() {
+        addresses.retain(|address| address.get("$patch").is_none());
+    }
+    let Some(conditions) = patch["status"]["conditions"].as_array_mut() else {
+        return;
+    };
+    let before = object["status"]["conditions"].as_array();
+    for old in before.into_iter().flatten() {
+        if !conditions.iter().any(|new| new["type"] == old["type"]) {
+            conditions.push(old.clone());
+        }
     }
 }
 

@@ -28,6 +28,10 @@ pub(super) struct Script {
     pub(super) ends: BTreeMap<String, End>,
     /// Containers whose executable does not exist.
     pub(super) missing: Vec<String>,
+    /// What commands give and write, by their words; others are not found.
+    pub(super) execs: BTreeMap<String, (u8, String)>,
+    /// What is answered on a port, whatever is asked; other ports are closed.
+    pub(super) ports: BTreeMap<u16, String>,
 }
 
 #[derive(Clone)]
@@ -39,6 +43,8 @@ struct Inner {
     ends: broadcast::Sender<(MachineId, i32)>,
     /// Every start that a guest carried out: machine, container, attempt.
     started: Mutex<Vec<(u32, String, u32)>>,
+    /// Every container that a guest was asked to stop, and every command.
+    done: Mutex<Vec<String>>,
     launches: Mutex<u32>,
     /// How many control sessions were opened.
     sessions: watch::Sender<u32>,
@@ -60,9 +66,21 @@ impl Init {
             machines: Mutex::default(),
             ends: broadcast::channel(64).0,
             started: Mutex::default(),
+            done: Mutex::default(),
             launches: Mutex::default(),
             sessions: watch::Sender::default(),
         }))
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.0.script.lock().unwrap());
+    }
+
+    /// Stops and commands, in order; each command once.
+    pub(super) fn done(&self) -> Vec<String> {
+        let mut done = self.0.done.lock().unwrap().clone();
+        done.dedup();
+        done
     }
 
     /// The launch socket of a new `node`.
@@ -302,6 +320,9 @@ impl Guest {
             let Some(open) = read_json::<Open>(&mut stream).await else {
                 return;
             };
+            if let Some(refusal) = self.refusal(&open) {
+                return write_json(&mut stream, &Opened::Refused(refusal)).await;
+            }
             write_json(&mut stream, &Opened::Ok).await;
             match open {
                 Open::Control { entropy, .. } => {
@@ -320,6 +341,8 @@ impl Guest {
                 } => {
                     self.logs(stream, &container, attempt, from).await;
                 }
+                Open::Exec(exec) => self.exec(stream, &exec.args.join(" ")).await,
+                Open::PortForward { port } => self.answer(stream, port).await,
                 Open::Project(projection) => self.project(stream, &projection).await,
                 other => panic!("unexpected {other:?}"),
             }
@@ -327,6 +350,38 @@ impl Guest {
         tokio::select! {
             () = serving => {}
             () = self.0.gone.notified() => {}
+        }
+    }
+
+    /// Why the guest does not do what a connection is for.
+    fn refusal(&self, open: &Open) -> Option<Refusal> {
+        let script = self.0.init.0.script.lock().unwrap();
+        let there = match open {
+            Open::Exec(exec) => script.execs.contains_key(&exec.args.join(" ")),
+            Open::PortForward { port } => script.ports.contains_key(port),
+            _ => true,
+        };
+        (!there).then(|| Refusal {
+            kind: RefusalKind::NotFound,
+            message: "not there".to_owned(),
+        })
+    }
+
+    async fn exec(&self, mut stream: Frames, command: &str) {
+        let script = self.0.init.0.script.lock().unwrap().clone();
+        let (code, output) = script.execs[command].clone();
+        self.0.init.0.done.lock().unwrap().push(command.to_owned());
+        write(&mut stream, Channel::Stdout, output.as_bytes()).await;
+        let exit = guest_protocol::Stream::Exit(End::Code(code));
+        write_json(&mut stream, &exit).await;
+    }
+
+    /// Answers when the client has asked.
+    async fn answer(&self, mut stream: Frames, port: u16) {
+        let answer = self.0.init.0.script.lock().unwrap().ports[&port].clone();
+        let mut asked = [0; 4096];
+        if stream.read(&mut asked).await.unwrap_or(0) > 0 {
+            drop(stream.write_all(answer.as_bytes()).await);
         }
     }
 
@@ -416,7 +471,11 @@ impl Guest {
                     self.end(&container.name, *end);
                 }
             }
-            Action::Stop { container, .. } => self.end(&container, End::Signal(15)),
+            Action::Stop { container, .. } => {
+                let stopped = format!("stop {container}");
+                self.0.init.0.done.lock().unwrap().push(stopped);
+                self.end(&container, End::Signal(15));
+            }
             Action::PowerOff { .. } => {
                 let (init, id) = (self.0.init.clone(), self.0.id);
                 tokio::spawn(async move { init.end(id, 0) });

@@ -5,5 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod health;
 mod init;
 mod scenarios;

@@ -18,8 +18,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-const POD: &str = "/api/v1/namespaces/default/pods/web";
-const UID: &str = "11111111-2222-3333-4444-555555555555";
+pub(super) const POD: &str = "/api/v1/namespaces/default/pods/web";
+pub(super) const UID: &str = "11111111-2222-3333-4444-555555555555";
 
 /// One image under every name.
 struct OneImage(Arc<Image>);
@@ -43,21 +43,21 @@ impl ImageSource for OneImage {
     }
 }
 
-struct Stage {
+pub(super) struct Stage {
     files: tempfile::TempDir,
     directory: Directory,
-    api: Api,
-    init: Init,
+    pub(super) api: Api,
+    pub(super) init: Init,
 }
 
 /// A `node` that runs.
-struct Node {
+pub(super) struct Node {
     stop: oneshot::Sender<Shutdown>,
     thread: JoinHandle<Result<(), crate::Error>>,
 }
 
 impl Stage {
-    fn new(script: Script) -> Self {
+    pub(super) fn new(script: Script) -> Self {
         let files = tempfile::tempdir().unwrap();
         for name in ["kernel", "initramfs", "image.erofs"] {
             std::fs::write(files.path().join(name), name).unwrap();
@@ -70,11 +70,11 @@ impl Stage {
         }
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.files.path()
     }
 
-    fn node(&self) -> Node {
+    pub(super) fn node(&self) -> Node {
         let at = |name: &str| self.path().join(name);
         let config: Config = serde_json::from_value(json!({
             "nodeName": "n1", "kubeconfig": "/none", "dataDir": self.path(),
@@ -115,7 +115,7 @@ impl Stage {
         Node { stop, thread }
     }
 
-    fn apply(&self, mut spec: Value) {
+    pub(super) fn apply(&self, mut spec: Value) {
         spec["nodeName"] = json!("n1");
         self.api.put(
             POD,
@@ -127,7 +127,7 @@ impl Stage {
         );
     }
 
-    async fn status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(super) async fn status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.api
             .wait(what, |api| {
                 let pod = api.get(POD)?;
@@ -137,7 +137,7 @@ impl Stage {
     }
 
     /// Waits until the lines of a log, put together, are `wanted`.
-    async fn content(&self, container: &str, attempt: u32, wanted: &str) {
+    pub(super) async fn content(&self, container: &str, attempt: u32, wanted: &str) {
         let pod = self.path().join(format!("logs/default_web_{UID}"));
         let file = pod.join(format!("{container}/{attempt}.log"));
         let deadline = tokio::time::Instant::now() + DEADLINE;
@@ -156,7 +156,7 @@ impl Stage {
     }
 
     /// Waits until the guest holds `files`, sent `times`.
-    async fn projected(&self, files: &BTreeMap<String, String>, times: u32) {
+    pub(super) async fn projected(&self, files: &BTreeMap<String, String>, times: u32) {
         let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             let found = self.init.files();
@@ -169,7 +169,7 @@ impl Stage {
     }
 
     /// What the kubelet's surface answers an administrator.
-    async fn kubelet(&self, path: &str) -> (u16, String) {
+    pub(super) async fn kubelet(&self, path: &str) -> (u16, String) {
         let surface = Surface {
             directory: self.directory.clone(),
             data: self.path().to_owned(),
@@ -184,7 +184,7 @@ impl Stage {
         (code, String::from_utf8(body.to_bytes().to_vec()).unwrap())
     }
 
-    fn set(&self, field: &str, value: Value) {
+    pub(super) fn set(&self, field: &str, value: Value) {
         let mut pod = self.api.get(POD).unwrap();
         pod["metadata"][field] = value;
         self.api.put(POD, pod);
@@ -192,7 +192,7 @@ impl Stage {
 }
 
 impl Node {
-    async fn stop(self, how: Shutdown) {
+    pub(super) async fn stop(self, how: Shutdown) {
         self.stop.send(how).unwrap();
         let ended = tokio::task::spawn_blocking(|| self.thread.join());
         tokio::time::timeout(DEADLINE, ended)
@@ -204,11 +204,11 @@ impl Node {
     }
 }
 
-fn one(policy: &str) -> Value {
+pub(super) fn one(policy: &str) -> Value {
     json!({"restartPolicy": policy, "containers": [{"name": "a", "image": "a:1"}]})
 }
 
-fn running(status: &Value) -> bool {
+pub(super) fn running(status: &Value) -> bool {
     status["phase"] == "Running" && status["containerStatuses"][0]["ready"] == true
 }
 

@@ -4,6 +4,7 @@
 use super::Shared;
 use crate::pod::Observation;
 use crate::pod::environment::{Source, Sources};
+use crate::pod::status::OWN_CONDITIONS;
 use crate::pod::view::View;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,7 +23,7 @@ pub(super) async fn write_status(
 ) -> Observation {
     let view = View(pod);
     let patch = match status_patch(pod, &status) {
-        Ok(patch) => Patch::Merge(patch),
+        Ok(patch) => Patch::Strategic(patch),
         Err(error) => {
             log::error!("status of pod {}: {error}", view.label());
             return Observation::ApiFailed;
@@ -42,7 +43,8 @@ pub(super) async fn write_status(
     }
 }
 
-/// A merge patch: what the status does not have any more is taken out.
+/// A strategic merge patch, as the kubelet's: what the status does not have any
+/// more is taken out, and conditions of others are not touched.
 fn status_patch(pod: &Pod, status: &PodStatus) -> Result<Value, serde_json::Error> {
     let mut wanted = serde_json::to_value(status)?;
     let before = serde_json::to_value(&pod.status)?;
@@ -55,6 +57,17 @@ fn status_patch(pod: &Pod, status: &PodStatus) -> Result<Value, serde_json::Erro
         for key in ["reason", "message"] {
             wanted.entry(key).or_insert(Value::Null);
         }
+    }
+    if let Some(conditions) = wanted.get_mut("conditions").and_then(Value::as_array_mut) {
+        let own = |condition: &Value| {
+            let name = condition.get("type").and_then(Value::as_str);
+            name.is_some_and(|name| OWN_CONDITIONS.contains(&name))
+        };
+        conditions.retain(own);
+    }
+    // Merged by their keys, addresses of the past would stay.
+    if let Some(ips) = wanted.get_mut("hostIPs").and_then(Value::as_array_mut) {
+        ips.insert(0, json!({"$patch": "replace"}));
     }
     Ok(json!({"metadata": {"uid": View(pod).uid()}, "status": wanted}))
 }

@@ -56,7 +56,18 @@ impl Worker {
                     .map(|running| running.commands.clone());
                 self.spawn(async move { start(&shared, &pod, container, attempt, commands).await });
             }
-            Step::StopContainer {
+            Step::RunPostStart { container, attempt } => self.post_start(container, attempt),
+            Step::Probe {
+                container,
+                attempt,
+                kind,
+            } => self.probe(container, attempt, kind),
+            Step::RunPreStop {
+                container,
+                attempt,
+                left_ms,
+            } => self.pre_stop(container, attempt, left_ms),
+            Step::SignalContainer {
                 container,
                 grace_ms,
             } => {
@@ -71,7 +82,7 @@ impl Worker {
             Step::KillMachine { .. } => self.kill_machine(),
             Step::ForgetMachine => self.spawn(async move { forget(&shared, &pod).await }),
             Step::AnnounceImageBackOff { .. } | Step::AnnounceRestartBackOff { .. } => {}
-            Step::Expire => {}
+            Step::StopContainer { .. } | Step::Expire => {}
             Step::WriteStatus(status) => {
                 self.spawn(async move { Some(api::write_status(&shared, &pod, status).await) });
             }
@@ -122,7 +133,7 @@ impl Worker {
         receiver
     }
 
-    fn spawn(&self, effect: impl Future<Output = Option<Observation>> + Send + 'static) {
+    pub(super) fn spawn(&self, effect: impl Future<Output = Option<Observation>> + Send + 'static) {
         let reports = self.reports.clone();
         tokio::spawn(async move {
             if let Some(observation) = effect.await {

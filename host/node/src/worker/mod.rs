@@ -10,6 +10,7 @@
 //! wait when it is full). A step is marked and saved before its effect starts,
 //! so a `node` killed anywhere does nothing twice.
 
+mod actions;
 mod api;
 mod effects;
 mod launch;
@@ -298,7 +299,9 @@ impl Worker {
         self.before(&observation);
         self.time(&observation);
         let after = match &observation {
-            Observation::LogsDrained { container, attempt } => Some((container.clone(), *attempt)),
+            Observation::LogsDrained {
+                container, attempt, ..
+            } => Some((container.clone(), *attempt)),
             _ => None,
         };
         let notes = self.observed.observe(View(&self.pod), observation, now);
@@ -336,7 +339,7 @@ impl Worker {
         };
         for (name, record) in &self.observed.containers {
             let wanted = match record.state {
-                State::Running { .. } | State::Stopping { .. } => true,
+                State::PostStart { .. } | State::Running { .. } | State::Stopping { .. } => true,
                 State::Ended { drained, .. } => !drained,
                 State::Waiting | State::Blocked { .. } | State::Starting { .. } => false,
             };
@@ -349,7 +352,10 @@ impl Worker {
             let file = directory.and_then(|d| logs::attempt_file(&d, name, record.attempt));
             let Some(file) = file else { continue };
             let key = (name.clone(), record.attempt);
-            if let Some(progress) = running.follow_log(&key, file, &self.reports) {
+            let fallback = view.container(name).is_some_and(|(_, own)| {
+                own.termination_message_policy.as_deref() == Some("FallbackToLogsOnError")
+            });
+            if let Some(progress) = running.follow_log(&key, file, fallback, &self.reports) {
                 self.progress.insert(key, progress);
             }
         }
@@ -372,10 +378,7 @@ impl Worker {
     /// Saves what is known, if it changed. A disk that fails is told and
     /// tried again with the next change.
     fn save(&mut self) {
-        let mut lasting = self.observed.clone();
-        lasting.written = None;
-        lasting.api = ApiSide::Idle;
-        lasting.host_ips = Vec::new();
+        let lasting = self.observed.lasting();
         if self.saved.as_ref() == Some(&lasting) {
             return;
         }

@@ -105,11 +105,13 @@ impl Running {
         text.trim().chars().map(printable).collect()
     }
 
-    /// Follows the output of an attempt, once.
+    /// Follows the output of an attempt, once; `fallback` if its end may be the
+    /// termination message.
     pub(super) fn follow_log(
         &mut self,
         key: &(String, u32),
         file: PathBuf,
+        fallback: bool,
         reports: &mpsc::Sender<Happened>,
     ) -> Option<ProgressReceiver> {
         if !self.followed.insert(key.clone()) {
@@ -128,10 +130,19 @@ impl Running {
                 log::warn!("log of {} #{}: {error}", source.container, source.attempt);
             }
             kept.send_modify(|progress| progress.done = true);
+            let tail = match fallback {
+                true => crate::logs::tail(&file).await,
+                false => None,
+            };
             let LogSource {
                 container, attempt, ..
             } = source;
-            report(&reports, Observation::LogsDrained { container, attempt }).await;
+            let drained = Observation::LogsDrained {
+                container,
+                attempt,
+                tail,
+            };
+            report(&reports, drained).await;
         });
         Some(receiver)
     }

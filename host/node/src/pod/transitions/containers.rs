@@ -1,8 +1,9 @@
 //! A pod's containers: each attempt from its start to its end.
 
 use super::super::backoff::later;
-use super::super::observed::{Note, Observed, Record, State, Terminated};
-use super::super::view::{View, field_path};
+use super::super::health::{Doom, Health};
+use super::super::observed::{Note, Observed, Record, Stage, State, Terminated};
+use super::super::view::{RestartPolicy, View, field_path, post_start, pre_stop, wants_tail};
 use super::images::pulled_message;
 use guest_protocol::{ContainerState as GuestContainer, End, Phase};
 use jiff::{SignedDuration, Timestamp};
@@ -31,6 +32,7 @@ impl Observed {
         }
         record.attempt = attempt;
         record.epoch = epoch;
+        record.health = Health::default();
         record.state = State::Starting {
             resend: None,
             again: resent,
@@ -49,30 +51,32 @@ impl Observed {
         view: View<'_>,
         container: &str,
         grace_ms: u64,
+        doom: Option<Doom>,
         now: Timestamp,
     ) -> Vec<Note> {
         let grace = SignedDuration::from_millis(i64::try_from(grace_ms).unwrap_or(i64::MAX));
         let Some(record) = self.containers.get_mut(container) else {
             return Vec::new();
         };
-        let (started_at, first) = match record.state {
-            State::Running { started_at } => (started_at, true),
-            State::Stopping { started_at, .. } => (started_at, false),
-            State::Waiting
-            | State::Blocked { .. }
-            | State::Starting { .. }
-            | State::Ended { .. } => {
-                return Vec::new();
-            }
+        let Some(started_at) = record.runs_since() else {
+            return Vec::new();
         };
+        let first = !matches!(record.state, State::Stopping { .. });
+        let hook = view.container(container).and_then(|(_, c)| pre_stop(c));
         record.state = State::Stopping {
             started_at,
             deadline: later(now, grace),
+            // A second, shorter period has no time for it.
+            stage: if hook.is_some() && first && grace_ms > 0 {
+                Stage::Hook { busy: false }
+            } else {
+                Stage::Signal { until: None }
+            },
         };
         if !first {
             return Vec::new();
         }
-        let text = format!("Stopping container {container}");
+        let text = killing(view, container, doom);
         vec![Note::normal("Killing", text).at(container_path(view, container))]
     }
 
@@ -95,6 +99,7 @@ impl Observed {
         news: GuestContainer,
         now: Timestamp,
     ) -> Vec<Note> {
+        let hook = view.container(&news.name).and_then(|(_, c)| post_start(c));
         let Some(record) = self.containers.get_mut(&news.name) else {
             return Vec::new();
         };
@@ -104,6 +109,12 @@ impl Observed {
         let started_at = claimed_time(news.started_at_ns, now);
         let fresh = matches!(record.state, State::Starting { .. });
         match news.phase {
+            Phase::Running { .. } if fresh && hook.is_some() => {
+                record.state = State::PostStart {
+                    started_at,
+                    busy: false,
+                };
+            }
             Phase::Running { .. } if fresh => record.state = State::Running { started_at },
             Phase::Running { .. } => {}
             Phase::Ended {
@@ -189,12 +200,24 @@ impl Observed {
         }
     }
 
-    pub(super) fn logs_drained(&mut self, container: &str, attempt: u32) {
+    pub(super) fn logs_drained(
+        &mut self,
+        view: View<'_>,
+        container: &str,
+        attempt: u32,
+        tail: Option<String>,
+    ) {
         if let Some(record) = self.containers.get_mut(container)
             && record.attempt == attempt
-            && let State::Ended { drained, .. } = &mut record.state
+            && let State::Ended { drained, end, .. } = &mut record.state
         {
             *drained = true;
+            let described = view.container(container);
+            if let (Some((_, own)), Some(tail)) = (described, tail)
+                && wants_tail(own, end)
+            {
+                end.message = tail;
+            }
         }
     }
 
@@ -234,7 +257,9 @@ pub(super) fn refused(
 /// The end of a container whose machine or guest is gone.
 pub(super) fn lost(record: &Record, message: &str, now: Timestamp) -> State {
     let (started_at, exit_code) = match record.state {
-        State::Running { started_at } => (Some(started_at), 255),
+        State::PostStart { started_at, .. } | State::Running { started_at } => {
+            (Some(started_at), 255)
+        }
         State::Stopping { started_at, .. } => (Some(started_at), 137),
         _ => (None, 255),
     };
@@ -297,7 +322,22 @@ fn claimed_time(ns: u64, now: Timestamp) -> Timestamp {
         .unwrap_or(now)
 }
 
-fn container_path(view: View<'_>, container: &str) -> Option<String> {
+/// Why a container is stopped, as upstream's event says it.
+fn killing(view: View<'_>, container: &str, doom: Option<Doom>) -> String {
+    let probe = match doom {
+        None => return format!("Stopping container {container}"),
+        Some(Doom::PostStart) => return "FailedPostStartHook".to_owned(),
+        Some(Doom::Startup) => "startup",
+        Some(Doom::Liveness) => "liveness",
+    };
+    let again = match view.restart_policy() {
+        RestartPolicy::Always | RestartPolicy::OnFailure => ", will be restarted",
+        RestartPolicy::Never => "",
+    };
+    format!("Container {container} failed {probe} probe{again}")
+}
+
+pub(super) fn container_path(view: View<'_>, container: &str) -> Option<String> {
     view.container(container)
         .map(|(role, _)| field_path(role, container))
 }

@@ -60,11 +60,26 @@ impl Observed {
                 ),
             };
         }
+        self.adopt_health(view, now);
         let mut notes = Vec::new();
         for news in containers {
             notes.extend(self.container_news(view, news, now));
         }
         notes
+    }
+
+    /// Probes of containers that an earlier `node` started don't come all at once.
+    fn adopt_health(&mut self, view: View<'_>, now: Timestamp) {
+        let spread = view.machine_id().map_or(0, |id| {
+            let bytes = id.0.first_chunk().copied().unwrap_or_default();
+            u64::from_le_bytes(bytes)
+        });
+        for (_, container) in view.containers() {
+            let record = self.containers.get_mut(&container.name);
+            if let Some(record) = record.filter(|record| record.running()) {
+                record.health.adopt(container, spread, now);
+            }
+        }
     }
 
     pub(super) fn session_lost(&mut self) {

@@ -7,6 +7,7 @@
 //! What they do to images, to containers and to the machine is in a module each.
 
 mod containers;
+mod health;
 mod images;
 mod machine;
 mod volumes;
@@ -37,10 +38,24 @@ impl Observed {
             Step::StartContainer { container, attempt } => {
                 return self.begin_container(view, container, *attempt, now);
             }
+            Step::RunPostStart { container, .. } => self.begin_post_start(container),
+            Step::Probe {
+                container, kind, ..
+            } => self.begin_probe(view, container, *kind, now),
             Step::StopContainer {
                 container,
                 grace_ms,
-            } => return self.begin_stop(view, container, *grace_ms, now),
+                doom,
+            } => return self.begin_stop(view, container, *grace_ms, *doom, now),
+            Step::RunPreStop { container, .. } => self.begin_pre_stop(container),
+            Step::SignalContainer {
+                container,
+                grace_ms,
+            } => {
+                let grace = i64::try_from(*grace_ms).unwrap_or(i64::MAX);
+                let until = later(now, SignedDuration::from_millis(grace));
+                self.begin_signal(container, until);
+            }
             Step::PowerOff => self.machine = Machine::PoweringOff { since: now },
             Step::KillMachine { cause } => {
                 self.machine_failure = Some(cause.clone());
@@ -114,9 +129,27 @@ impl Observed {
             Observation::StartUnknown { container, attempt } => {
                 self.start_unknown(&container, attempt, now);
             }
-            Observation::LogsDrained { container, attempt } => {
-                self.logs_drained(&container, attempt);
-            }
+            Observation::LogsDrained {
+                container,
+                attempt,
+                tail,
+            } => self.logs_drained(view, &container, attempt, tail),
+            Observation::Probed {
+                container,
+                attempt,
+                kind,
+                outcome,
+            } => return self.probed(view, (&container, attempt), kind, &outcome, now),
+            Observation::PostStartDone {
+                container,
+                attempt,
+                failed,
+            } => return self.post_start_done(view, &container, attempt, failed),
+            Observation::PreStopDone {
+                container,
+                attempt,
+                failed,
+            } => return self.pre_stop_done(view, &container, attempt, failed),
             Observation::MachineEnded { cause } => return self.machine_ended(&cause, now),
             Observation::MachineForgotten => self.machine_forgotten(),
             Observation::StatusWritten(status) => {

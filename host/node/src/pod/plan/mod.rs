@@ -4,16 +4,20 @@
 //! carried out. A micro-VM gets its disks when it starts, so all images of the
 //! pod are ensured before its machine is launched.
 
+mod probes;
+mod stop;
+
 use super::backoff::later;
+use super::health::{Doom, ProbeKind};
 use super::observed::{ApiSide, Image, ImageFailureKind, Machine, Observed, Record, State};
 use super::status::{Phase, phase, status};
-use super::view::{RestartPolicy, Role, View, image_of};
+use super::view::{RestartPolicy, Role, View, image_of, post_start, wants_tail};
 use super::volumes;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 
 /// How long after an end its output may still arrive.
-const DRAIN: SignedDuration = SignedDuration::from_secs(5);
+pub(super) const DRAIN: SignedDuration = SignedDuration::from_secs(5);
 /// How long after its deadline a guest that stops is cut off.
 const STOP_SLACK: SignedDuration = SignedDuration::from_secs(5);
 /// How long a failure is shown as itself before it is shown as a back-off.
@@ -33,7 +37,29 @@ pub(crate) enum Step {
         container: String,
         attempt: u32,
     },
+    RunPostStart {
+        container: String,
+        attempt: u32,
+    },
+    Probe {
+        container: String,
+        attempt: u32,
+        kind: ProbeKind,
+    },
+    /// From now on its grace period runs; `doom` if its pod goes on without it.
     StopContainer {
+        container: String,
+        grace_ms: u64,
+        doom: Option<Doom>,
+    },
+    RunPreStop {
+        container: String,
+        attempt: u32,
+        /// What is left of the grace period.
+        left_ms: u64,
+    },
+    /// The guest ends it: by its stop signal, and SIGKILL after `grace_ms`.
+    SignalContainer {
         container: String,
         grace_ms: u64,
     },
@@ -85,11 +111,15 @@ pub(crate) fn plan(pod: &Pod, observed: &Observed, now: Timestamp) -> Plan {
     let view = View(pod);
     let mut plan = Plan::default();
     let finished = matches!(phase(view, observed), Phase::Succeeded | Phase::Failed);
-    if view.deleting() || finished {
-        wind_down(&mut plan, view, observed, now);
+    let ending = view.deleting() || finished;
+    if ending {
+        stop::wind_down(&mut plan, view, observed, now);
     } else {
         expire(&mut plan, view, observed, now);
         run(&mut plan, view, observed, now);
+    }
+    if observed.machine == Machine::Ready && !finished {
+        probes::probe(&mut plan, view, observed, ending, now);
     }
     announce(&mut plan, view, observed, now);
     report(&mut plan, pod, observed, now);
@@ -110,7 +140,7 @@ pub(crate) fn next_start(
         State::Waiting => Some((record.attempt, None)),
         State::Blocked { retry_at, .. } => Some((record.attempt, Some(*retry_at))),
         State::Starting { resend, .. } => resend.map(|at| (record.attempt, Some(at))),
-        State::Running { .. } | State::Stopping { .. } => None,
+        State::PostStart { .. } | State::Running { .. } | State::Stopping { .. } => None,
         State::Ended { end, .. } => {
             let again = record.attempt.checked_add(1)?;
             if role == Role::Init && end.exit_code == 0 {
@@ -125,7 +155,7 @@ pub(crate) fn next_start(
 /// Whether a container that ended with `exit_code` is started again.
 pub(crate) fn restarts(view: View<'_>, role: Role, exit_code: i32) -> bool {
     match (view.restart_policy(), role) {
-        (RestartPolicy::Always, Role::Main) => true,
+        (_, Role::Sidecar) | (RestartPolicy::Always, Role::Main) => true,
         (RestartPolicy::Always, Role::Init) | (RestartPolicy::OnFailure, _) => exit_code != 0,
         (RestartPolicy::Never, _) => false,
     }
@@ -162,22 +192,17 @@ fn run(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
         }
         Machine::Ready => {
             refresh(plan, view, observed, now);
-            for container in startable(view, observed) {
-                let (role, container) = container;
-                let record = observed.record(&container.name);
-                if let Some((attempt, due)) = next_start(view, role, record, observed.epoch) {
-                    let step = Step::StartContainer {
-                        container: container.name.clone(),
-                        attempt,
-                    };
-                    plan.at(due.unwrap_or(now), now, step);
-                }
-            }
+            stop::stop_doomed(plan, view, observed, now);
+            start(plan, view, observed, now);
         }
         Machine::Ended => plan.push(Step::ForgetMachine),
         // Left over from a wind-down that a restart interrupted.
         Machine::PoweringOff { since } => {
-            plan.at(later(*since, STOP_SLACK), now, kill("did not power off"));
+            plan.at(
+                later(*since, STOP_SLACK),
+                now,
+                stop::kill("did not power off"),
+            );
         }
         Machine::Launching
         | Machine::Booting
@@ -196,22 +221,81 @@ fn refresh(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp)
     }
 }
 
-/// The first init container that did not succeed in this machine, or else all
-/// main containers.
+/// Starts what may start now, and runs the hooks that come with a start.
+fn start(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
+    for (role, container) in startable(view, observed) {
+        let name = &container.name;
+        let record = observed.record(name);
+        if let Some(Record {
+            state: State::PostStart { busy: false, .. },
+            attempt,
+            ..
+        }) = record
+        {
+            plan.push(Step::RunPostStart {
+                container: name.clone(),
+                attempt: *attempt,
+            });
+        }
+        let due = next_start(view, role, record, observed.epoch);
+        if let Some((attempt, due)) = due {
+            let step = Step::StartContainer {
+                container: name.clone(),
+                attempt,
+            };
+            plan.at(due.unwrap_or(now), now, step);
+        }
+        // The next container waits until the hook is done, as upstream's does;
+        // a start that is held back holds nothing else back.
+        let at_once = due.is_some_and(|(_, due)| due.is_none_or(|due| due <= now));
+        let on_the_way = record.is_some_and(|record| {
+            matches!(
+                record.state,
+                State::Starting { .. } | State::PostStart { .. }
+            )
+        });
+        if post_start(container).is_some() && (at_once || on_the_way) {
+            return;
+        }
+    }
+}
+
+/// What may start, or run its hook: init containers one after another, each
+/// once the one before it has succeeded (a sidecar: has started), then all main
+/// containers; sidecars at any time after their turn.
 fn startable<'a>(view: View<'a>, observed: &Observed) -> Vec<(Role, &'a Container)> {
-    let done = |container: &&Container| {
+    let here = |container: &Container| {
         let record = observed.record(&container.name);
-        record.is_some_and(|r| r.succeeded() && r.epoch == observed.epoch)
+        record.filter(|record| record.epoch == observed.epoch)
     };
     // A main container that ran in this machine shows that they were done.
-    let passed = view.mains().iter().any(|container| {
-        let record = observed.record(&container.name);
-        record.is_some_and(|r| r.epoch == observed.epoch && !matches!(r.state, State::Waiting))
-    });
-    match view.inits().iter().find(|container| !done(container)) {
-        Some(init) if !passed => vec![(Role::Init, init)],
-        _ => view.mains().iter().map(|c| (Role::Main, c)).collect(),
+    let ran = |record: &Record| !matches!(record.state, State::Waiting);
+    let passed = view.mains().iter().any(|own| here(own).is_some_and(ran));
+    let mut list = Vec::new();
+    for (role, container) in view.containers() {
+        let done = match role {
+            Role::Main => true,
+            Role::Init => {
+                let done = here(container).is_some_and(Record::succeeded);
+                if !done && !passed {
+                    list.push((role, container));
+                }
+                done
+            }
+            Role::Sidecar => {
+                list.push((role, container));
+                here(container)
+                    .is_some_and(|record| record.running() && record.health.started(container))
+            }
+        };
+        if !done && !passed {
+            return list;
+        }
+        if role == Role::Main {
+            list.push((role, container));
+        }
     }
+    list
 }
 
 /// Whether all images are there; asks for those that are not.
@@ -237,72 +321,6 @@ fn ensure_images(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Time
         all = false;
     }
     all
-}
-
-/// Ends what runs, in the order containers, guest, machine.
-fn wind_down(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
-    match &observed.machine {
-        Machine::Absent | Machine::Launching | Machine::Killing | Machine::Forgetting => {}
-        Machine::Booting => {
-            // With containers inside, the session comes back or times out.
-            if !observed.any_active() {
-                plan.push(kill("was not needed any more"));
-            }
-        }
-        Machine::Up | Machine::SettingUp | Machine::SetUp | Machine::Filling | Machine::Ready => {
-            stop_containers(plan, view, observed, now);
-        }
-        Machine::PoweringOff { since } => {
-            plan.at(later(*since, STOP_SLACK), now, kill("did not power off"));
-        }
-        Machine::Ended => plan.push(Step::ForgetMachine),
-    }
-}
-
-fn stop_containers(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
-    let grace_ms = view.grace_ms();
-    let grace = SignedDuration::from_millis(i64::try_from(grace_ms).unwrap_or(i64::MAX));
-    let mut idle = true;
-    for (name, record) in &observed.containers {
-        let stop = Step::StopContainer {
-            container: name.clone(),
-            grace_ms,
-        };
-        match &record.state {
-            State::Waiting | State::Blocked { .. } => {}
-            // Its answer is on the way; without one, power-off ends it, too.
-            State::Starting { resend, .. } => idle &= resend.is_some(),
-            State::Running { .. } => {
-                idle = false;
-                plan.push(stop);
-            }
-            State::Stopping { deadline, .. } => {
-                idle = false;
-                // A second, shorter grace period counts.
-                if later(now, grace) < *deadline {
-                    plan.push(stop);
-                } else {
-                    plan.at(later(*deadline, STOP_SLACK), now, kill("did not stop"));
-                }
-            }
-            State::Ended { end, drained, .. } => {
-                let until = later(end.finished_at, DRAIN);
-                if !drained && now < until && record.epoch == observed.epoch {
-                    idle = false;
-                    plan.wake_at(until);
-                }
-            }
-        }
-    }
-    if idle {
-        plan.push(Step::PowerOff);
-    }
-}
-
-fn kill(cause: &str) -> Step {
-    Step::KillMachine {
-        cause: format!("the guest {cause}"),
-    }
 }
 
 fn expire(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
@@ -355,6 +373,7 @@ fn announce(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp
 
 /// Tells the API, and lets go of a deleted pod when nothing of it is left.
 fn report(plan: &mut Plan, pod: &Pod, observed: &Observed, now: Timestamp) {
+    let view = View(pod);
     match observed.api {
         ApiSide::Writing | ApiSide::Deleting | ApiSide::Deleted => return,
         ApiSide::RetryAt(at) if at > now => {
@@ -364,10 +383,28 @@ fn report(plan: &mut Plan, pod: &Pod, observed: &Observed, now: Timestamp) {
         ApiSide::Idle | ApiSide::RetryAt(_) => {}
     }
     let gone = observed.machine == Machine::Absent;
+    if let Some(until) = message_to_come(view, observed, now) {
+        plan.wake_at(until);
+        return;
+    }
     let wanted = status(pod, observed, now);
     if observed.written.as_ref() != Some(&wanted) {
         plan.push(Step::WriteStatus(Box::new(wanted)));
-    } else if View(pod).deleting() && gone {
+    } else if view.deleting() && gone {
         plan.push(Step::Delete);
     }
+}
+
+/// Until when to wait for the last words of a container that are its message.
+fn message_to_come(view: View<'_>, observed: &Observed, now: Timestamp) -> Option<Timestamp> {
+    let ends = view.containers().filter_map(|(_, container)| {
+        let record = observed.record(&container.name)?;
+        let State::Ended { end, drained, .. } = &record.state else {
+            return None;
+        };
+        let until = later(end.finished_at, DRAIN);
+        let waits = !drained && record.epoch == observed.epoch && now < until;
+        (waits && wants_tail(container, end)).then_some(until)
+    });
+    ends.max()
 }
