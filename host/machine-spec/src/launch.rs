@@ -12,6 +12,10 @@
 
 use crate::MachineId;
 
+/// Where the cgroups of vmms are, each named by its [`MachineId`]: `init` makes
+/// them, `node` reads what they count.
+pub const GROUPS: &str = "/sys/fs/cgroup/vmm";
+
 pub const REQUEST_LEN: usize = 48;
 pub const REPLY_LEN: usize = 24;
 

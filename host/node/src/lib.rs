@@ -5,7 +5,7 @@
 //!                                  |     |                   |
 //!                        checkpoint      status, events      +-- image store
 //!                                                            +-- init: vmm processes
-//!   kubectl <--kubelet's surface-- logs, directory           +-- vmm: machine, vsock
+//!   kubectl <--kubelet's surface-- logs, directory, metrics  +-- vmm: machine, vsock
 //!                                                            +-- guest-init: containers
 //! ```
 //!
@@ -25,6 +25,7 @@ mod guest;
 mod images;
 mod logs;
 mod machine;
+mod metrics;
 mod pod;
 mod registration;
 mod roster;
@@ -129,9 +130,16 @@ pub async fn run_with(
     shutdown: impl Future<Output = Shutdown>,
 ) -> Result<(), Error> {
     let directory = Directory::default();
+    let (collector, metrics) = metrics::Collector::new(
+        directory.clone(),
+        config.node_name.clone(),
+        config.data_dir.clone(),
+        metrics::Sources::default(),
+    );
     let surface = server::Surface {
         directory: directory.clone(),
         data: config.data_dir.clone(),
+        metrics,
     };
     let server = server::Server::bind(config.listen, &config.serving, surface).await?;
     let kubeconfig = reconcile::Kubeconfig::load(&config.kubeconfig)?;
@@ -149,6 +157,7 @@ pub async fn run_with(
     tokio::select! {
         result = serve(config, parts, shutdown) => result,
         () = server.run() => Ok(()),
+        () = collector.run() => Ok(()),
     }
 }
 

@@ -145,6 +145,7 @@ mod tests {
             status: Arc::new(status),
             observed: Arc::new(observed),
             control: None,
+            commands: None,
             progress: BTreeMap::new(),
         };
         let target = Target {

@@ -1,4 +1,4 @@
-//! The kubelet's surface: logs, exec, attach, port-forward, over TLS, for
+//! The kubelet's surface: logs, exec, attach, port-forward, metrics, over TLS, for
 //! clients whose certificate the cluster's CA signed.
 //!
 //! At most 256 connections are served at once; who comes then waits in the
@@ -6,6 +6,7 @@
 
 mod auth;
 mod command;
+mod figures;
 mod forward;
 mod logs;
 mod routes;

@@ -1,8 +1,9 @@
 //! From a request to who answers it.
 
 use super::auth::Client;
-use super::{command, forward, logs};
+use super::{command, figures, forward, logs};
 use crate::logs::{decoded, parameters};
+use crate::metrics::Metrics;
 use crate::pod::view::View;
 use crate::roster::Directory;
 use crate::worker::Shown;
@@ -41,6 +42,7 @@ impl Refusal {
 pub(crate) struct Surface {
     pub(crate) directory: Directory,
     pub(crate) data: PathBuf,
+    pub(crate) metrics: Metrics,
 }
 
 /// What a path asks for.
@@ -48,6 +50,7 @@ pub(crate) struct Surface {
 enum Route {
     Healthz,
     Pods,
+    Figures(figures::Form),
     Logs(Target),
     Exec(Target),
     Attach(Target),
@@ -93,6 +96,7 @@ impl Surface {
         match route {
             Route::Healthz => Ok(text(StatusCode::OK, "ok".to_owned())),
             Route::Pods => Ok(self.pods()),
+            Route::Figures(form) => figures::answer(&self.metrics, form, &query).await,
             Route::Logs(target) => {
                 let query = request.uri().query().unwrap_or_default();
                 let shown = self.shown(&target.namespace, &target.pod)?;
@@ -134,10 +138,7 @@ impl Surface {
             })
             .collect();
         let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items});
-        let mut response = text(StatusCode::OK, list.to_string());
-        let json = header::HeaderValue::from_static("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
-        response
+        typed("application/json", list.to_string())
     }
 }
 
@@ -152,6 +153,10 @@ fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
     let route = match parts[..] {
         ["healthz"] => Route::Healthz,
         ["pods"] => Route::Pods,
+        ["metrics"] => Route::Figures(figures::Form::Own),
+        ["metrics", "cadvisor"] => Route::Figures(figures::Form::Cadvisor),
+        ["metrics", "resource"] => Route::Figures(figures::Form::Resource),
+        ["stats", "summary"] => Route::Figures(figures::Form::Summary),
         ["containerLogs", namespace, pod, container] => {
             Route::Logs(target(namespace, pod, container))
         }
@@ -190,6 +195,13 @@ pub(super) fn text(status: StatusCode, text: String) -> Response<Body> {
     response
 }
 
+pub(super) fn typed(media: &'static str, content: String) -> Response<Body> {
+    let mut response = text(StatusCode::OK, content);
+    let media = header::HeaderValue::from_static(media);
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
+    response
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +230,18 @@ mod tests {
                 "/attach/ns/p/uid/c",
                 Ok(Route::Attach(target.clone())),
             ),
+            (
+                Method::GET,
+                "/metrics/resource",
+                Ok(Route::Figures(figures::Form::Resource)),
+            ),
+            (
+                Method::GET,
+                "/stats/summary",
+                Ok(Route::Figures(figures::Form::Summary)),
+            ),
+            (Method::POST, "/metrics", Err(405)),
+            (Method::GET, "/metrics/other", Err(404)),
             (Method::POST, "/containerLogs/ns/p/c", Err(405)),
             (Method::GET, "/run/ns/p/c", Err(404)),
             (Method::GET, "/containerLogs/ns/p/c/d", Err(404)),

@@ -3,7 +3,7 @@
 
 use guest_protocol::{
     Action, Answer, Channel, Command, ContainerState, End, Event, HEADER_LEN, Header, Log, Open,
-    Opened, Phase, Projection, Refusal, RefusalKind,
+    Opened, Phase, Projection, Refusal, RefusalKind, Stats,
 };
 use machine_spec::MachineId;
 use machine_spec::control::{self, FromVmm, MESSAGE_MAX, ToVmm};
@@ -32,6 +32,10 @@ pub(super) struct Script {
     pub(super) execs: BTreeMap<String, (u8, String)>,
     /// What is answered on a port, whatever is asked; other ports are closed.
     pub(super) ports: BTreeMap<u16, String>,
+    /// What a guest says when it is asked for its figures.
+    pub(super) figures: Stats,
+    /// It says nothing instead.
+    pub(super) silent: bool,
 }
 
 #[derive(Clone)]
@@ -102,6 +106,10 @@ impl Init {
 
     pub(super) fn started(&self) -> Vec<(u32, String, u32)> {
         self.0.started.lock().unwrap().clone()
+    }
+
+    pub(super) fn fall_silent(&self) {
+        self.0.script.lock().unwrap().silent = true;
     }
 
     /// The files of the one machine's volumes, and how often they were sent.
@@ -429,6 +437,10 @@ impl Guest {
             tokio::select! {
                 command = incoming.recv() => {
                     let Some(Command { id, action }) = command else { return };
+                    let silent = self.0.init.0.script.lock().unwrap().silent;
+                    if silent && action == Action::Stats {
+                        continue;
+                    }
                     let result = self.act(action);
                     write_json(&mut writer, &Event::Answer { id, result }).await;
                 }
@@ -480,7 +492,8 @@ impl Guest {
                 let (init, id) = (self.0.init.clone(), self.0.id);
                 tokio::spawn(async move { init.end(id, 0) });
             }
-            Action::Remove { .. } | Action::Stats => {}
+            Action::Stats => return Ok(Answer::Stats(script.figures)),
+            Action::Remove { .. } => {}
         }
         Ok(Answer::Done)
     }

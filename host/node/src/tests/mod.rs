@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod figures;
 mod health;
 mod init;
 mod scenarios;

@@ -3,6 +3,7 @@
 use super::api::{Api, DEADLINE};
 use super::init::{Init, Script};
 use crate::images::ImageSource;
+use crate::metrics::{Collector, Sources};
 use crate::roster::Directory;
 use crate::server::Surface;
 use crate::{Config, Parts, Shutdown, serve};
@@ -170,9 +171,19 @@ impl Stage {
 
     /// What the kubelet's surface answers an administrator.
     pub(super) async fn kubelet(&self, path: &str) -> (u16, String) {
+        let (directory, data) = (self.directory.clone(), self.path().to_owned());
+        let sources = Sources {
+            proc: self.path().join("proc"),
+            cgroup: self.path().join("cgroup"),
+            machines: self.path().join("cgroup/vmm"),
+        };
+        let (collector, metrics) =
+            Collector::new(directory.clone(), "n1".to_owned(), data.clone(), sources);
+        tokio::spawn(collector.run());
         let surface = Surface {
-            directory: self.directory.clone(),
-            data: self.path().to_owned(),
+            directory,
+            data,
+            metrics,
         };
         let client = crate::server::administrator();
         let request = http::Request::get(path).body(()).unwrap();

@@ -22,6 +22,7 @@ pub(crate) use launch::{Adopted, Kernel};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::events::Events;
+use crate::guest::Command;
 use crate::images::ImageSource;
 use crate::logs::{self, ProgressReceiver};
 use crate::machine::{Control, Launcher, Process};
@@ -83,6 +84,8 @@ pub(crate) struct Shown {
     pub(crate) observed: Arc<Observed>,
     /// The way to its guest, while there is one.
     pub(crate) control: Option<Control>,
+    /// What its session takes, while there is one.
+    pub(crate) commands: Option<mpsc::Sender<Command>>,
     /// Logs that are being written.
     pub(crate) progress: BTreeMap<(String, u32), ProgressReceiver>,
 }
@@ -126,6 +129,7 @@ impl Worker {
             status: Arc::new(pod.status.clone().unwrap_or_default()),
             observed: Arc::new(observed.clone()),
             control: None,
+            commands: None,
             progress: BTreeMap::new(),
         });
         let phases = Phases::new(&pod, sys::event::monotonic_ns());
@@ -398,6 +402,10 @@ impl Worker {
             status: Arc::new(status),
             observed: Arc::new(self.observed.clone()),
             control: self.running.as_ref().map(|running| running.control.clone()),
+            commands: self
+                .running
+                .as_ref()
+                .map(|running| running.commands.clone()),
             progress: self.progress.clone(),
         });
     }

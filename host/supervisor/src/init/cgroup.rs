@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// The directory of the vmms' groups.
-pub(super) const MACHINES: &str = "/sys/fs/cgroup/vmm";
+pub(super) const MACHINES: &str = machine_spec::launch::GROUPS;
 const ROOT: &str = "/sys/fs/cgroup";
 const CONTROLLERS: &str = "+cpu +memory +pids +io";
 
