@@ -9,6 +9,7 @@ use qemu_test::machine::Image;
 use qemu_test::process::Bond;
 use qemu_test::suite::{self, Scenario};
 
+mod health;
 mod jail;
 mod lifecycle;
 mod refusals;
@@ -50,6 +51,8 @@ const SCENARIOS: &[Scenario] = &[
         "volumes_hold_files_and_follow",
         volumes::volumes_hold_files_and_follow,
     ),
+    ("probes_decide", health::probes_decide),
+    ("last_words_are_kept", health::last_words_are_kept),
     ("real_programs_run", lifecycle::real_programs_run),
     ("verbs_of_kubectl", verbs::verbs_of_kubectl),
     ("bad_input_is_refused", refusals::bad_input_is_refused),

@@ -35,6 +35,25 @@ pub(crate) enum Outcome {
     Error(String),
 }
 
+/// Something done for one attempt of a container while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Probe(ProbeKind),
+    PostStart,
+    PreStop {
+        /// What is left of the grace period.
+        left_ms: u64,
+    },
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Acted {
+    Probe(ProbeKind, Outcome),
+    PostStart { failed: bool },
+    PreStop { failed: bool },
+}
+
 /// Why an attempt is stopped although its pod goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Doom {

@@ -17,7 +17,7 @@
 //! ```
 
 use super::backoff::Backoff;
-use super::health::{Doom, Health, Outcome, ProbeKind};
+use super::health::{Acted, Doom, Health};
 use guest_protocol::ContainerState as GuestContainer;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
@@ -284,25 +284,10 @@ pub(crate) enum Observation {
     },
     /// The guest's news of one container.
     Container(GuestContainer),
-    /// The attempt can't be described: try again later.
-    StartBlocked {
+    StartFailed {
         container: String,
         attempt: u32,
-        reason: &'static str,
-        message: String,
-    },
-    /// The guest could not run the attempt.
-    StartRefused {
-        container: String,
-        attempt: u32,
-        reason: &'static str,
-        exit_code: i32,
-        message: String,
-    },
-    /// The connection broke before the guest answered.
-    StartUnknown {
-        container: String,
-        attempt: u32,
+        failure: StartFailure,
     },
     LogsDrained {
         container: String,
@@ -310,21 +295,10 @@ pub(crate) enum Observation {
         /// What it said last, where that is its termination message.
         tail: Option<String>,
     },
-    Probed {
+    Acted {
         container: String,
         attempt: u32,
-        kind: ProbeKind,
-        outcome: Outcome,
-    },
-    PostStartDone {
-        container: String,
-        attempt: u32,
-        failed: bool,
-    },
-    PreStopDone {
-        container: String,
-        attempt: u32,
-        failed: bool,
+        acted: Acted,
     },
     /// The vmm process is gone.
     MachineEnded {
@@ -334,6 +308,24 @@ pub(crate) enum Observation {
     StatusWritten(Box<PodStatus>),
     ApiFailed,
     PodDeleted,
+}
+
+/// Why an attempt did not start, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StartFailure {
+    /// It can't be described: try again later.
+    Blocked {
+        reason: &'static str,
+        message: String,
+    },
+    /// The guest could not run it.
+    Refused {
+        reason: &'static str,
+        exit_code: i32,
+        message: String,
+    },
+    /// The connection broke before the guest answered.
+    Unknown,
 }
 
 /// What a pull cost.

@@ -2,8 +2,10 @@
 //! driven at random: whatever happens, no attempt runs twice, attempts only
 //! grow, terminal pods stay terminal, and planning settles.
 
-use super::health::Outcome;
-use super::observed::{ImageFailure, ImageFailureKind, ImageInfo, Machine, Observation, Observed};
+use super::health::{Act, Acted, Outcome};
+use super::observed::{
+    ImageFailure, ImageFailureKind, ImageInfo, Machine, Observation, Observed, StartFailure,
+};
 use super::samples::pod;
 use super::status::{Phase, phase};
 use super::view::{Role, View, role_of_init};
@@ -283,7 +285,7 @@ impl World {
         let stale = epoch != self.observed.epoch;
         match step {
             Step::StartContainer { container, attempt } if stale => {
-                self.observe(Observation::StartUnknown { container, attempt });
+                self.start_failed(container, attempt, StartFailure::Unknown);
             }
             Step::EnsureImage { image, .. } => self.ensure(image),
             Step::LaunchMachine => self.launch(),
@@ -293,53 +295,19 @@ impl World {
             }
             Step::FillVolumes => self.fill(epoch),
             Step::StartContainer { container, attempt } => self.start(container, attempt),
-            Step::RunPostStart { container, attempt } => {
-                let failed = self.random.one_in(4);
-                self.observe(Observation::PostStartDone {
-                    container,
-                    attempt,
-                    failed,
-                });
-            }
-            Step::RunPreStop {
-                container, attempt, ..
-            } => {
-                let failed = self.random.one_in(4);
-                self.observe(Observation::PreStopDone {
-                    container,
-                    attempt,
-                    failed,
-                });
-            }
-            Step::Probe {
+            Step::Act {
                 container,
                 attempt,
-                kind,
+                act,
             } => {
-                let outcome = match self.random.next() % 4 {
-                    0 | 1 => Outcome::Success,
-                    2 => Outcome::Failure("no".to_owned()),
-                    _ => Outcome::Error("none".to_owned()),
-                };
-                self.observe(Observation::Probed {
+                let acted = self.act(act);
+                self.observe(Observation::Acted {
                     container,
                     attempt,
-                    kind,
-                    outcome,
+                    acted,
                 });
             }
-            Step::SignalContainer { container, .. } if self.session => {
-                let now = u64::try_from(self.now.as_nanosecond()).expect("positive");
-                if let Some(found) = self.guest.get_mut(&container) {
-                    found.phase = GuestPhase::Ended {
-                        at_ns: now,
-                        end: End::Signal(15),
-                        message: String::new(),
-                    };
-                    let news = found.clone();
-                    self.observe(Observation::Container(news));
-                }
-            }
+            Step::SignalContainer { container, .. } if self.session => self.signal(&container),
             Step::PowerOff | Step::KillMachine { .. } => self.machine_dies(),
             Step::ForgetMachine => self.observe(Observation::MachineForgotten),
             Step::WriteStatus(status) => {
@@ -356,6 +324,35 @@ impl World {
                 self.observe(Observation::PodDeleted);
             }
             _ => {}
+        }
+    }
+
+    fn act(&mut self, act: Act) -> Acted {
+        let failed = self.random.one_in(4);
+        match act {
+            Act::PostStart => Acted::PostStart { failed },
+            Act::PreStop { .. } => Acted::PreStop { failed },
+            Act::Probe(kind) => {
+                let outcome = match self.random.next() % 4 {
+                    0 | 1 => Outcome::Success,
+                    2 => Outcome::Failure("no".to_owned()),
+                    _ => Outcome::Error("none".to_owned()),
+                };
+                Acted::Probe(kind, outcome)
+            }
+        }
+    }
+
+    fn signal(&mut self, container: &str) {
+        let now = u64::try_from(self.now.as_nanosecond()).expect("positive");
+        if let Some(found) = self.guest.get_mut(container) {
+            found.phase = GuestPhase::Ended {
+                at_ns: now,
+                end: End::Signal(15),
+                message: String::new(),
+            };
+            let news = found.clone();
+            self.observe(Observation::Container(news));
         }
     }
 
@@ -415,6 +412,14 @@ impl World {
         })
     }
 
+    fn start_failed(&mut self, container: String, attempt: u32, failure: StartFailure) {
+        self.observe(Observation::StartFailed {
+            container,
+            attempt,
+            failure,
+        });
+    }
+
     fn start(&mut self, container: String, attempt: u32) {
         let seed = self.seed;
         let volumes = super::volumes::of_files(View(&self.pod)).next().is_some();
@@ -425,15 +430,11 @@ impl World {
         if self.random.one_in(6) {
             let message = "no".to_owned();
             let reason = "CreateContainerConfigError";
-            return self.observe(Observation::StartBlocked {
-                container,
-                attempt,
-                reason,
-                message,
-            });
+            let failure = StartFailure::Blocked { reason, message };
+            return self.start_failed(container, attempt, failure);
         }
         if !self.session || !self.machine {
-            return self.observe(Observation::StartUnknown { container, attempt });
+            return self.start_failed(container, attempt, StartFailure::Unknown);
         }
         // The guest answers `Ok` to an attempt that it started before, and
         // refuses one that is older.

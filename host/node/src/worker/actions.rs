@@ -3,86 +3,97 @@
 
 use super::Worker;
 use crate::actions;
+use crate::machine::Control;
 use crate::pod::Observation;
 use crate::pod::action::{Action, of_hook, of_probe};
-use crate::pod::health::{Outcome, ProbeKind, timeout};
+use crate::pod::health::{Act, Acted, Outcome, ProbeKind, timeout};
 use crate::pod::view::{View, post_start, pre_stop};
-use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
+use k8s_openapi::api::core::v1::Container;
 use std::time::Duration;
 
 impl Worker {
-    pub(super) fn probe(&self, container: String, attempt: u32, kind: ProbeKind) {
+    pub(super) fn act(&self, container: String, attempt: u32, act: Act) {
         let view = View(&self.pod);
-        let found = view.container(&container).map(|(_, own)| own);
-        let Some((own, probe)) = found.and_then(|own| Some((own, kind.of(own)?))) else {
+        let Some((_, own)) = view.container(&container) else {
             return;
         };
-        let (action, timeout) = (of_probe(view, own, probe), timeout(probe));
+        let doing = Doing::of(view, own, act);
         let control = self.running.as_ref().map(|r| r.control.clone());
+        let label = view.label();
         self.spawn(async move {
-            let outcome = match action {
-                Ok(action) => actions::probe(&control?, &container, &action, timeout).await,
-                Err(message) => Outcome::Error(message),
-            };
-            Some(Observation::Probed {
+            let acted = doing.carry_out(&control?, &container, &label).await;
+            Some(Observation::Acted {
                 container,
                 attempt,
-                kind,
-                outcome,
+                acted,
             })
         });
     }
+}
 
-    pub(super) fn post_start(&self, container: String, attempt: u32) {
-        let hook = self.hook(&container, post_start);
-        let control = self.running.as_ref().map(|r| r.control.clone());
-        let label = View(&self.pod).label();
-        self.spawn(async move {
-            let result = match hook {
-                Some(Ok(hook)) => actions::hook(&control?, &container, &hook, None).await,
-                Some(Err(error)) => Err(error),
-                None => Ok(()),
-            };
-            if let Err(error) = &result {
-                log::info!("postStart hook of {container} in pod {label}: {error}");
+/// An act with all that it needs of the pod.
+struct Doing {
+    act: Act,
+    action: Result<Action, String>,
+    timeout: Option<Duration>,
+}
+
+impl Doing {
+    fn of(view: View<'_>, container: &Container, act: Act) -> Self {
+        let gone = || "the container has none any more".to_owned();
+        let hook = |hook: Option<_>| of_hook(view, container, hook.ok_or_else(gone)?);
+        let (action, timeout) = match act {
+            Act::Probe(kind) => {
+                let probe = kind.of(container);
+                let action = probe.ok_or_else(gone);
+                (
+                    action.and_then(|probe| of_probe(view, container, probe)),
+                    probe.map(timeout),
+                )
             }
-            Some(Observation::PostStartDone {
-                container,
-                attempt,
-                failed: result.is_err(),
-            })
-        });
+            Act::PostStart => (hook(post_start(container)), None),
+            Act::PreStop { left_ms } => (
+                hook(pre_stop(container)),
+                Some(Duration::from_millis(left_ms)),
+            ),
+        };
+        Self {
+            act,
+            action,
+            timeout,
+        }
     }
 
-    pub(super) fn pre_stop(&self, container: String, attempt: u32, left_ms: u64) {
-        let hook = self.hook(&container, pre_stop);
-        let control = self.running.as_ref().map(|r| r.control.clone());
-        let label = View(&self.pod).label();
-        let left = Some(Duration::from_millis(left_ms));
-        self.spawn(async move {
-            let result = match hook {
-                Some(Ok(hook)) => actions::hook(&control?, &container, &hook, left).await,
-                Some(Err(error)) => Err(error),
-                None => Ok(()),
-            };
-            if let Err(error) = &result {
-                log::info!("preStop hook of {container} in pod {label}: {error}");
-            }
-            Some(Observation::PreStopDone {
-                container,
-                attempt,
-                failed: result.is_err(),
-            })
-        });
+    async fn carry_out(self, control: &Control, container: &str, label: &str) -> Acted {
+        match self.act {
+            Act::Probe(kind) => self.probe(control, container, kind).await,
+            Act::PostStart => Acted::PostStart {
+                failed: self.hook(control, container, label).await,
+            },
+            Act::PreStop { .. } => Acted::PreStop {
+                failed: self.hook(control, container, label).await,
+            },
+        }
     }
 
-    fn hook(
-        &self,
-        container: &str,
-        pick: impl Fn(&Container) -> Option<&LifecycleHandler>,
-    ) -> Option<Result<Action, String>> {
-        let view = View(&self.pod);
-        let (_, own) = view.container(container)?;
-        Some(of_hook(view, own, pick(own)?))
+    async fn probe(self, control: &Control, container: &str, kind: ProbeKind) -> Acted {
+        let timeout = self.timeout.unwrap_or_default();
+        let outcome = match self.action {
+            Ok(action) => actions::probe(control, container, &action, timeout).await,
+            Err(message) => Outcome::Error(message),
+        };
+        Acted::Probe(kind, outcome)
+    }
+
+    /// Whether it failed; why is for the log alone, as it may tell secrets.
+    async fn hook(self, control: &Control, container: &str, label: &str) -> bool {
+        let result = match self.action {
+            Ok(action) => actions::hook(control, container, &action, self.timeout).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &result {
+            log::info!("{:?} hook of {container} in pod {label}: {error}", self.act);
+        }
+        result.is_err()
     }
 }

@@ -7,7 +7,7 @@ use crate::guest::Command;
 use crate::pod::container::{ImageConfig, Place, describe};
 use crate::pod::environment::sources;
 use crate::pod::etc_files::guest_pod;
-use crate::pod::observed::{ImageFailure, ImageFailureKind, ImageInfo, Pull};
+use crate::pod::observed::{ImageFailure, ImageFailureKind, ImageInfo, Pull, StartFailure};
 use crate::pod::resources::{limit, size, units};
 use crate::pod::view::{PullPolicy, View, image_of, pull_policy};
 use crate::pod::{Observation, Step};
@@ -56,17 +56,11 @@ impl Worker {
                     .map(|running| running.commands.clone());
                 self.spawn(async move { start(&shared, &pod, container, attempt, commands).await });
             }
-            Step::RunPostStart { container, attempt } => self.post_start(container, attempt),
-            Step::Probe {
+            Step::Act {
                 container,
                 attempt,
-                kind,
-            } => self.probe(container, attempt, kind),
-            Step::RunPreStop {
-                container,
-                attempt,
-                left_ms,
-            } => self.pre_stop(container, attempt, left_ms),
+                act,
+            } => self.act(container, attempt, act),
             Step::SignalContainer {
                 container,
                 grace_ms,
@@ -81,8 +75,10 @@ impl Worker {
             })),
             Step::KillMachine { .. } => self.kill_machine(),
             Step::ForgetMachine => self.spawn(async move { forget(&shared, &pod).await }),
-            Step::AnnounceImageBackOff { .. } | Step::AnnounceRestartBackOff { .. } => {}
-            Step::StopContainer { .. } | Step::Expire => {}
+            Step::AnnounceImageBackOff { .. }
+            | Step::AnnounceRestartBackOff { .. }
+            | Step::StopContainer { .. }
+            | Step::Expire => {}
             Step::WriteStatus(status) => {
                 self.spawn(async move { Some(api::write_status(&shared, &pod, status).await) });
             }
@@ -227,27 +223,36 @@ async fn start(
     attempt: u32,
     commands: Option<mpsc::Sender<Command>>,
 ) -> Option<Observation> {
-    let blocked = |message: String| Observation::StartBlocked {
-        container: container.clone(),
+    let failure = ask_to_start(shared, pod, &container, attempt, commands).await?;
+    Some(Observation::StartFailed {
+        container,
         attempt,
-        reason: "CreateContainerConfigError",
-        message,
-    };
-    let description = match prepare(shared, pod, &container, attempt).await {
+        failure,
+    })
+}
+
+/// What kept the attempt from starting, if anything did.
+async fn ask_to_start(
+    shared: &Arc<Shared>,
+    pod: &Pod,
+    container: &str,
+    attempt: u32,
+    commands: Option<mpsc::Sender<Command>>,
+) -> Option<StartFailure> {
+    let description = match prepare(shared, pod, container, attempt).await {
         Ok(description) => description,
-        Err(message) => return Some(blocked(message)),
-    };
-    let unknown = Observation::StartUnknown {
-        container: container.clone(),
-        attempt,
+        Err(message) => {
+            let reason = "CreateContainerConfigError";
+            return Some(StartFailure::Blocked { reason, message });
+        }
     };
     let (answer, receiver) = oneshot::channel();
     let action = Action::Start(Box::new(description));
     let Some(commands) = commands else {
-        return Some(unknown);
+        return Some(StartFailure::Unknown);
     };
     if commands.send(Command { action, answer }).await.is_err() {
-        return Some(unknown);
+        return Some(StartFailure::Unknown);
     }
     match receiver.await {
         Ok(Err(refusal)) => {
@@ -255,9 +260,7 @@ async fn start(
                 RefusalKind::NotFound => ("ContainerCannotRun", 127),
                 _ => ("StartError", 128),
             };
-            Some(Observation::StartRefused {
-                container,
-                attempt,
+            Some(StartFailure::Refused {
                 reason,
                 exit_code,
                 message: refusal.message,
@@ -265,7 +268,7 @@ async fn start(
         }
         // That it runs is told by the guest's own news.
         Ok(Ok(_)) => None,
-        Err(_) => Some(unknown),
+        Err(_) => Some(StartFailure::Unknown),
     }
 }
 

@@ -8,7 +8,7 @@ mod probes;
 mod stop;
 
 use super::backoff::later;
-use super::health::{Doom, ProbeKind};
+use super::health::{Act, Doom};
 use super::observed::{ApiSide, Image, ImageFailureKind, Machine, Observed, Record, State};
 use super::status::{Phase, phase, status};
 use super::view::{RestartPolicy, Role, View, image_of, post_start, wants_tail};
@@ -37,26 +37,17 @@ pub(crate) enum Step {
         container: String,
         attempt: u32,
     },
-    RunPostStart {
+    /// A probe or a hook of an attempt.
+    Act {
         container: String,
         attempt: u32,
-    },
-    Probe {
-        container: String,
-        attempt: u32,
-        kind: ProbeKind,
+        act: Act,
     },
     /// From now on its grace period runs; `doom` if its pod goes on without it.
     StopContainer {
         container: String,
         grace_ms: u64,
         doom: Option<Doom>,
-    },
-    RunPreStop {
-        container: String,
-        attempt: u32,
-        /// What is left of the grace period.
-        left_ms: u64,
     },
     /// The guest ends it: by its stop signal, and SIGKILL after `grace_ms`.
     SignalContainer {
@@ -232,9 +223,10 @@ fn start(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
             ..
         }) = record
         {
-            plan.push(Step::RunPostStart {
+            plan.push(Step::Act {
                 container: name.clone(),
                 attempt: *attempt,
+                act: Act::PostStart,
             });
         }
         let due = next_start(view, role, record, observed.epoch);

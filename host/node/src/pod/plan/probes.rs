@@ -1,5 +1,6 @@
 //! Which probes to make now.
 
+use super::super::health::Act;
 use super::super::observed::Observed;
 use super::super::view::View;
 use super::{Plan, Step};
@@ -22,10 +23,10 @@ pub(super) fn probe(
             continue;
         };
         for (kind, due) in record.health.due(container, started_at, ending) {
-            let step = Step::Probe {
+            let step = Step::Act {
                 container: container.name.clone(),
                 attempt: record.attempt,
-                kind,
+                act: Act::Probe(kind),
             };
             plan.at(due, now, step);
         }

@@ -2,7 +2,7 @@
 //! the guest, the machine.
 //!
 //! ```text
-//!   StopContainer -> RunPreStop -> (its turn) SignalContainer -> its end
+//!   StopContainer -> Act(PreStop) -> (its turn) SignalContainer -> its end
 //!   all ended -> PowerOff -> ForgetMachine
 //! ```
 //!
@@ -10,7 +10,7 @@
 //! all that stand behind it have ended (KEP-753).
 
 use super::super::backoff::later;
-use super::super::health::{Doom, ProbeKind};
+use super::super::health::{Act, Doom, ProbeKind};
 use super::super::observed::{Machine, Observed, Record, Stage, State};
 use super::super::view::{DEFAULT_GRACE, Role, View};
 use super::{DRAIN, Plan, STOP_SLACK, Step};
@@ -125,10 +125,10 @@ fn go_on(plan: &mut Plan, name: &str, record: &Record, turn: bool, now: Timestam
     let left = deadline.duration_since(now).as_millis().max(0);
     let left_ms = u64::try_from(left).unwrap_or(u64::MAX);
     match stage {
-        Stage::Hook { busy: false } => plan.push(Step::RunPreStop {
+        Stage::Hook { busy: false } => plan.push(Step::Act {
             container: name.to_owned(),
             attempt: record.attempt,
-            left_ms,
+            act: Act::PreStop { left_ms },
         }),
         Stage::Signal { until: None } if turn => plan.push(Step::SignalContainer {
             container: name.to_owned(),

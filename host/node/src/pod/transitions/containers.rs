@@ -2,7 +2,7 @@
 
 use super::super::backoff::later;
 use super::super::health::{Doom, Health};
-use super::super::observed::{Note, Observed, Record, Stage, State, Terminated};
+use super::super::observed::{Note, Observed, Record, Stage, StartFailure, State, Terminated};
 use super::super::view::{RestartPolicy, View, field_path, post_start, pre_stop, wants_tail};
 use super::images::pulled_message;
 use guest_protocol::{ContainerState as GuestContainer, End, Phase};
@@ -139,7 +139,34 @@ impl Observed {
         ]
     }
 
-    pub(super) fn start_blocked(
+    pub(super) fn start_failed(
+        &mut self,
+        view: View<'_>,
+        container: &str,
+        attempt: u32,
+        failure: StartFailure,
+        now: Timestamp,
+    ) -> Vec<Note> {
+        match failure {
+            StartFailure::Blocked { reason, message } => {
+                self.start_blocked(view, container, attempt, reason, message, now)
+            }
+            StartFailure::Refused {
+                reason,
+                exit_code,
+                message,
+            } => {
+                let end = refused(attempt, reason, exit_code, message, now);
+                self.start_refused(view, container, end)
+            }
+            StartFailure::Unknown => {
+                self.start_unknown(container, attempt, now);
+                Vec::new()
+            }
+        }
+    }
+
+    fn start_blocked(
         &mut self,
         view: View<'_>,
         container: &str,
@@ -169,12 +196,7 @@ impl Observed {
         vec![Note::warning("Failed", text).at(container_path(view, container))]
     }
 
-    pub(super) fn start_refused(
-        &mut self,
-        view: View<'_>,
-        container: &str,
-        end: Terminated,
-    ) -> Vec<Note> {
+    fn start_refused(&mut self, view: View<'_>, container: &str, end: Terminated) -> Vec<Note> {
         let Some(record) = self.starting(container, end.attempt) else {
             return Vec::new();
         };
@@ -191,7 +213,7 @@ impl Observed {
         ]
     }
 
-    pub(super) fn start_unknown(&mut self, container: &str, attempt: u32, now: Timestamp) {
+    fn start_unknown(&mut self, container: &str, attempt: u32, now: Timestamp) {
         if let Some(record) = self.starting(container, attempt) {
             record.state = State::Starting {
                 resend: Some(later(now, RESEND)),
@@ -236,7 +258,7 @@ impl Observed {
 }
 
 /// The end of an attempt that the guest could not run.
-pub(super) fn refused(
+fn refused(
     attempt: u32,
     reason: &'static str,
     exit_code: i32,

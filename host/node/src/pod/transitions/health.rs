@@ -1,46 +1,74 @@
 //! Probes and hooks: what they find, and what becomes of their container.
 
-use super::super::health::{Doom, Outcome, ProbeKind};
+use super::super::backoff::later;
+use super::super::health::{Act, Acted, Doom, Outcome, ProbeKind};
 use super::super::observed::{Note, Observed, Stage, State};
 use super::super::view::View;
 use super::containers::container_path;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// How much of a probe's words an event takes.
 const TEXT_MAX: usize = 900;
 
 impl Observed {
-    pub(super) fn begin_probe(
-        &mut self,
-        view: View<'_>,
-        container: &str,
-        kind: ProbeKind,
-        now: Timestamp,
-    ) {
-        let probe = view.container(container).and_then(|(_, c)| kind.of(c));
-        if let Some((record, probe)) = self.containers.get_mut(container).zip(probe) {
-            record.health.begin(kind, probe, now);
+    pub(super) fn begin_act(&mut self, view: View<'_>, container: &str, act: Act, now: Timestamp) {
+        let described = view.container(container).map(|(_, container)| container);
+        let Some(record) = self.containers.get_mut(container) else {
+            return;
+        };
+        match (act, &mut record.state) {
+            (Act::Probe(kind), _) => {
+                if let Some(probe) = described.and_then(|container| kind.of(container)) {
+                    record.health.begin(kind, probe, now);
+                }
+            }
+            (Act::PostStart, State::PostStart { busy, .. })
+            | (
+                Act::PreStop { .. },
+                State::Stopping {
+                    stage: Stage::Hook { busy },
+                    ..
+                },
+            ) => *busy = true,
+            (Act::PostStart | Act::PreStop { .. }, _) => {}
         }
     }
 
-    pub(super) fn probed(
+    pub(super) fn acted(
+        &mut self,
+        view: View<'_>,
+        container: &str,
+        attempt: u32,
+        acted: &Acted,
+        now: Timestamp,
+    ) -> Vec<Note> {
+        let note = match acted {
+            Acted::Probe(kind, outcome) => {
+                self.probed(view, (container, attempt), *kind, outcome, now)
+            }
+            Acted::PostStart { failed } => self.post_start_done(container, attempt, *failed),
+            Acted::PreStop { failed } => self.pre_stop_done(container, attempt, *failed),
+        };
+        let note = note.map(|note| note.at(container_path(view, container)));
+        note.into_iter().collect()
+    }
+
+    fn probed(
         &mut self,
         view: View<'_>,
         (container, attempt): (&str, u32),
         kind: ProbeKind,
         outcome: &Outcome,
         now: Timestamp,
-    ) -> Vec<Note> {
+    ) -> Option<Note> {
         let probe = view.container(container).and_then(|(_, c)| kind.of(c));
         let record = self.containers.get_mut(container);
         let record = record.filter(|record| record.attempt == attempt && record.running());
-        let Some((record, probe)) = record.zip(probe) else {
-            return Vec::new();
-        };
+        let (record, probe) = record.zip(probe)?;
         record.health.take(kind, probe, outcome, now);
         let name = kind.name();
         let (reason, text) = match outcome {
-            Outcome::Success => return Vec::new(),
+            Outcome::Success => return None,
             Outcome::Warning(text) => ("ProbeWarning", format!("{name} probe warning: {text}")),
             Outcome::Failure(text) => ("Unhealthy", format!("{name} probe failed: {text}")),
             Outcome::Error(text) => {
@@ -48,70 +76,39 @@ impl Observed {
                 ("Unhealthy", format!("{name} probe {state}: {text}"))
             }
         };
-        vec![Note::warning(reason, cut(text)).at(container_path(view, container))]
+        Some(Note::warning(reason, cut(text)))
     }
 
-    pub(super) fn begin_post_start(&mut self, container: &str) {
-        if let Some(record) = self.containers.get_mut(container)
-            && let State::PostStart { busy, .. } = &mut record.state
-        {
-            *busy = true;
-        }
-    }
-
-    pub(super) fn post_start_done(
-        &mut self,
-        view: View<'_>,
-        container: &str,
-        attempt: u32,
-        failed: bool,
-    ) -> Vec<Note> {
+    fn post_start_done(&mut self, container: &str, attempt: u32, failed: bool) -> Option<Note> {
         let record = self.containers.get_mut(container);
-        let Some(record) = record.filter(|record| record.attempt == attempt) else {
-            return Vec::new();
-        };
+        let record = record.filter(|record| record.attempt == attempt)?;
         let State::PostStart { started_at, .. } = record.state else {
-            return Vec::new();
+            return None;
         };
         record.state = State::Running { started_at };
         if !failed {
-            return Vec::new();
+            return None;
         }
         record.health.doom = Some(Doom::PostStart);
         // Upstream, too, keeps what the hook said to itself.
-        let note = Note::warning("FailedPostStartHook", "PostStartHook failed".to_owned());
-        vec![note.at(container_path(view, container))]
+        let text = "PostStartHook failed".to_owned();
+        Some(Note::warning("FailedPostStartHook", text))
     }
 
-    pub(super) fn begin_pre_stop(&mut self, container: &str) {
-        if let Some(stage) = self.stage_mut(container)
-            && let Stage::Hook { busy } = stage
-        {
-            *busy = true;
-        }
-    }
-
-    pub(super) fn pre_stop_done(
-        &mut self,
-        view: View<'_>,
-        container: &str,
-        attempt: u32,
-        failed: bool,
-    ) -> Vec<Note> {
+    fn pre_stop_done(&mut self, container: &str, attempt: u32, failed: bool) -> Option<Note> {
         let same = self.record(container).is_some_and(|r| r.attempt == attempt);
-        let stage = self.stage_mut(container).filter(|_| same);
-        let Some(stage @ Stage::Hook { .. }) = stage else {
-            return Vec::new();
-        };
-        *stage = Stage::Signal { until: None };
-        if !failed {
-            return Vec::new();
+        let stage = self.stage_mut(container).filter(|_| same)?;
+        if !matches!(stage, Stage::Hook { .. }) {
+            return None;
         }
-        let note = Note::warning("FailedPreStopHook", "PreStopHook failed".to_owned());
-        vec![note.at(container_path(view, container))]
+        *stage = Stage::Signal { until: None };
+        let text = "PreStopHook failed".to_owned();
+        failed.then(|| Note::warning("FailedPreStopHook", text))
     }
 
-    pub(super) fn begin_signal(&mut self, container: &str, until: Timestamp) {
+    pub(super) fn begin_signal(&mut self, container: &str, grace_ms: u64, now: Timestamp) {
+        let grace = i64::try_from(grace_ms).unwrap_or(i64::MAX);
+        let until = later(now, SignedDuration::from_millis(grace));
         if let Some(stage) = self.stage_mut(container) {
             *stage = Stage::Signal { until: Some(until) };
         }

@@ -16,7 +16,6 @@ use super::backoff::later;
 use super::observed::{ApiSide, Filling, Machine, Note, Observation, Observed, Rejection};
 use super::plan::Step;
 use super::view::View;
-use containers::refused;
 use images::image_pulling;
 use jiff::{SignedDuration, Timestamp};
 
@@ -38,24 +37,16 @@ impl Observed {
             Step::StartContainer { container, attempt } => {
                 return self.begin_container(view, container, *attempt, now);
             }
-            Step::RunPostStart { container, .. } => self.begin_post_start(container),
-            Step::Probe {
-                container, kind, ..
-            } => self.begin_probe(view, container, *kind, now),
+            Step::Act { container, act, .. } => self.begin_act(view, container, *act, now),
             Step::StopContainer {
                 container,
                 grace_ms,
                 doom,
             } => return self.begin_stop(view, container, *grace_ms, *doom, now),
-            Step::RunPreStop { container, .. } => self.begin_pre_stop(container),
             Step::SignalContainer {
                 container,
                 grace_ms,
-            } => {
-                let grace = i64::try_from(*grace_ms).unwrap_or(i64::MAX);
-                let until = later(now, SignedDuration::from_millis(grace));
-                self.begin_signal(container, until);
-            }
+            } => self.begin_signal(container, *grace_ms, now),
             Step::PowerOff => self.machine = Machine::PoweringOff { since: now },
             Step::KillMachine { cause } => {
                 self.machine_failure = Some(cause.clone());
@@ -110,46 +101,21 @@ impl Observed {
                 return self.volumes_told(epoch, failures, now);
             }
             Observation::Container(news) => return self.container_news(view, news, now),
-            Observation::StartBlocked {
+            Observation::StartFailed {
                 container,
                 attempt,
-                reason,
-                message,
-            } => return self.start_blocked(view, &container, attempt, reason, message, now),
-            Observation::StartRefused {
-                container,
-                attempt,
-                reason,
-                exit_code,
-                message,
-            } => {
-                let end = refused(attempt, reason, exit_code, message, now);
-                return self.start_refused(view, &container, end);
-            }
-            Observation::StartUnknown { container, attempt } => {
-                self.start_unknown(&container, attempt, now);
-            }
+                failure,
+            } => return self.start_failed(view, &container, attempt, failure, now),
             Observation::LogsDrained {
                 container,
                 attempt,
                 tail,
             } => self.logs_drained(view, &container, attempt, tail),
-            Observation::Probed {
+            Observation::Acted {
                 container,
                 attempt,
-                kind,
-                outcome,
-            } => return self.probed(view, (&container, attempt), kind, &outcome, now),
-            Observation::PostStartDone {
-                container,
-                attempt,
-                failed,
-            } => return self.post_start_done(view, &container, attempt, failed),
-            Observation::PreStopDone {
-                container,
-                attempt,
-                failed,
-            } => return self.pre_stop_done(view, &container, attempt, failed),
+                acted,
+            } => return self.acted(view, &container, attempt, &acted, now),
             Observation::MachineEnded { cause } => return self.machine_ended(&cause, now),
             Observation::MachineForgotten => self.machine_forgotten(),
             Observation::StatusWritten(status) => {
