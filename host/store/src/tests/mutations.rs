@@ -3,11 +3,12 @@
 //! about its syncs is found out.
 
 use super::clients::Clients;
-use super::linear::{Answer, Call, History, Item, Request, check};
+use super::linear::{Answer, Call, History, Item, Items, Request, check};
 use crate::{Op, Txn};
 use bytes::Bytes;
 use fuzzing::Random;
 use fuzzing::rounds;
+use std::collections::HashSet;
 
 /// What changes a history into an impossible one, if it has a place for that.
 type Mutation = fn(&mut History, &mut Random) -> Option<()>;
@@ -21,6 +22,25 @@ fn pick<'a, T>(
     let mut found: Vec<T> = history.calls.iter_mut().filter_map(take).collect();
     let index = random.below(found.len());
     (index < found.len()).then(|| found.swap_remove(index))
+}
+
+/// The revisions of writes that were acknowledged. What a call without an answer
+/// did may as well not have happened, so what was seen of it may be missing.
+fn acknowledged(history: &mut History) -> HashSet<u64> {
+    let calls = history.calls.iter_mut();
+    calls
+        .filter_map(written)
+        .map(|revision| *revision)
+        .collect()
+}
+
+/// Takes an item out that has to be there; none if there is none.
+fn lose(items: &mut Items, acknowledged: &HashSet<u64>) -> Option<()> {
+    let mut keys = items
+        .iter()
+        .filter(|(_, item)| acknowledged.contains(&item.2));
+    let key = keys.next()?.0.clone();
+    items.remove(&key).map(drop)
 }
 
 fn read_item<'a>(history: &'a mut History, random: &mut Random) -> Option<&'a mut Item> {
@@ -123,11 +143,12 @@ const MUTATIONS: &[(&str, Mutation)] = &[
         Some(())
     }),
     ("a key lost", |history, random| {
+        let known = acknowledged(history);
         let items = pick(history, random, |call| match &mut call.answer {
             Some(Answer::Items(_, items)) if !items.is_empty() => Some(items),
             _ => None,
         });
-        items?.pop_first().map(drop)
+        lose(items?, &known)
     }),
     ("a revision given twice", |history, random| {
         let mut given: Vec<u64> = history
@@ -161,9 +182,12 @@ const MUTATIONS: &[(&str, Mutation)] = &[
         Some(())
     }),
     ("an event lost", |history, random| {
+        let known = acknowledged(history);
         let events = watch_of_two(history, random)?;
-        events.remove(random.below(events.len()));
-        Some(())
+        let at = random.below(events.len());
+        known
+            .contains(&events[at].0)
+            .then(|| drop(events.remove(at)))
     }),
     ("an event doubled", |history, random| {
         let events = watch_of_two(history, random)?;
@@ -178,19 +202,20 @@ const MUTATIONS: &[(&str, Mutation)] = &[
         Some(())
     }),
     ("an event at another revision", |history, random| {
+        let known = acknowledged(history);
         let events = watch_of_two(history, random)?;
         let at = random.below(events.len());
-        events[at].0 += 1;
-        Some(())
+        known.contains(&events[at].0).then(|| events[at].0 += 1)
     }),
     ("a past that was otherwise", |history, random| {
+        let known = acknowledged(history);
         let mut past: Vec<_> = history
             .past
             .iter_mut()
             .filter(|p| !p.items.is_empty())
             .collect();
         let index = random.below(past.len());
-        past.get_mut(index)?.items.pop_first().map(drop)
+        lose(&mut past.get_mut(index)?.items, &known)
     }),
 ];
 
