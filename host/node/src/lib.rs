@@ -130,6 +130,9 @@ pub async fn run_with(
     shutdown: impl Future<Output = Shutdown>,
 ) -> Result<(), Error> {
     let directory = Directory::default();
+    let kubeconfig = reconcile::Kubeconfig::load(&config.kubeconfig)?;
+    let transport = reconcile::TlsTransport::new(&kubeconfig)?;
+    let client = reconcile::Client::new(Arc::new(transport));
     let (collector, metrics) = metrics::Collector::new(
         directory.clone(),
         config.node_name.clone(),
@@ -140,11 +143,9 @@ pub async fn run_with(
         directory: directory.clone(),
         data: config.data_dir.clone(),
         metrics,
+        gate: Arc::new(server::Gate::new(client.clone(), config.node_name.clone())),
     };
     let server = server::Server::bind(config.listen, &config.serving, surface).await?;
-    let kubeconfig = reconcile::Kubeconfig::load(&config.kubeconfig)?;
-    let transport = reconcile::TlsTransport::new(&kubeconfig)?;
-    let client = reconcile::Client::new(Arc::new(transport));
     let images = config.data_dir.join("images");
     let images =
         image::Images::open(config.images.clone(), &images, config.converter.clone()).await?;

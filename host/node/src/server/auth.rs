@@ -1,17 +1,20 @@
-//! Who may use the kubelet's surface: administrators, and the API server.
+//! Who a client is, and who may do everything: administrators, and the API server.
 
+use std::collections::BTreeMap;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 const ADMINISTRATORS: &str = "system:masters";
 /// The name in the API server's client certificate, as kubeadm has it.
 const API_SERVER: &str = "kube-apiserver-kubelet-client";
 
-/// The name in a certificate that was verified: common name is the user,
-/// organizations are the groups.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Somebody: of a certificate that was verified the common name is the user and
+/// organizations are the groups; of a token the API says all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Client {
     pub(crate) user: String,
     pub(crate) groups: Vec<String>,
+    pub(crate) uid: String,
+    pub(crate) extra: BTreeMap<String, Vec<String>>,
 }
 
 impl Client {
@@ -25,6 +28,7 @@ impl Client {
             groups: groups
                 .filter_map(|g| Some(g.as_str().ok()?.to_owned()))
                 .collect(),
+            ..Self::default()
         })
     }
 

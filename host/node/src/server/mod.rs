@@ -1,23 +1,27 @@
 //! The kubelet's surface: logs, exec, attach, port-forward, metrics, over TLS, for
-//! clients whose certificate the cluster's CA signed.
+//! clients whose certificate the cluster's CA signed, or who bear a token.
 //!
 //! At most 256 connections are served at once; who comes then waits in the
-//! listener's backlog. A handshake may take ten seconds.
+//! listener's backlog. Half of them at most have no certificate: the API server
+//! always finds a place. A handshake may take ten seconds, and a connection may
+//! be idle for two minutes, longer than the API server keeps one.
 
 mod auth;
 mod command;
 mod figures;
 mod forward;
+mod gate;
 mod logs;
 mod routes;
 
+pub(crate) use gate::Gate;
 pub(crate) use routes::Surface;
 
 use crate::config::Serving;
 use auth::Client;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
@@ -32,6 +36,8 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 const CONNECTIONS_MAX: usize = 256;
+const STRANGERS_MAX: usize = CONNECTIONS_MAX / 2;
+const IDLE: Duration = Duration::from_secs(120);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +81,7 @@ impl Server {
     /// Serves until it is dropped.
     pub(crate) async fn run(self) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
         loop {
             let Ok(place) = places.clone().acquire_owned().await else {
                 return;
@@ -82,8 +89,10 @@ impl Server {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     let (acceptor, surface) = (self.acceptor.clone(), self.surface.clone());
+                    let strangers = strangers.clone();
                     tokio::spawn(async move {
-                        if let Err(error) = connection(stream, acceptor, surface).await {
+                        if let Err(error) = connection(stream, acceptor, surface, &strangers).await
+                        {
                             log::debug!("client {peer}: {error}");
                         }
                         drop(place);
@@ -102,17 +111,24 @@ async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     surface: Surface,
+    strangers: &Semaphore,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
     let (_, session) = stream.get_ref();
     let certificates = session.peer_certificates().unwrap_or_default();
     let client = certificates.first().and_then(|c| Client::parse(c));
+    let _place = match &client {
+        Some(_) => None,
+        None => Some(strangers.try_acquire()?),
+    };
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (surface, client) = (surface.clone(), client.clone());
         async move { Ok::<_, std::convert::Infallible>(surface.answer(request, client.as_ref()).await) }
     });
-    let builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(TokioExecutor::new());
+    let timer = TokioTimer::new();
+    builder.http1().timer(timer).header_read_timeout(IDLE);
     builder
         .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .await
@@ -138,7 +154,9 @@ fn tls(serving: &Serving) -> Result<rustls::ServerConfig, ServerError> {
             .map_err(|error| pem(&serving.client_ca, error.to_string()))?;
     }
     let wrong = |error: &dyn std::fmt::Display| ServerError::Tls(error.to_string());
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
+    // Who has no certificate may have a token.
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated();
+    let verifier = verifier.build();
     let mut config = rustls::ServerConfig::builder()
         .with_client_cert_verifier(verifier.map_err(|error| wrong(&error))?)
         .with_single_cert(chain, key)
@@ -154,5 +172,6 @@ pub(crate) fn administrator() -> Client {
     Client {
         user: "admin".to_owned(),
         groups: vec!["system:masters".to_owned()],
+        ..Client::default()
     }
 }

@@ -1,6 +1,7 @@
 //! From a request to who answers it.
 
 use super::auth::Client;
+use super::gate::Gate;
 use super::{command, figures, forward, logs};
 use crate::logs::{decoded, parameters};
 use crate::metrics::Metrics;
@@ -14,6 +15,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub(super) type Body = BoxBody<Bytes, Infallible>;
 
@@ -43,6 +45,7 @@ pub(crate) struct Surface {
     pub(crate) directory: Directory,
     pub(crate) data: PathBuf,
     pub(crate) metrics: Metrics,
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// What a path asks for.
@@ -66,16 +69,17 @@ pub(super) struct Target {
 }
 
 impl Surface {
-    /// Answers one request of a client whose certificate was verified.
+    /// Answers one request; `client` is who a verified certificate names.
     pub(crate) async fn answer<B>(
         &self,
         request: Request<B>,
         client: Option<&Client>,
     ) -> Response<Body> {
-        let Some(client) = client.filter(|client| client.allowed()) else {
-            let user = client.map_or("unknown", |client| client.user.as_str());
-            let message = format!("Forbidden (user={user})");
-            return text(StatusCode::FORBIDDEN, message);
+        let (method, path) = (request.method(), request.uri().path());
+        let admitted = self.gate.admit(client, request.headers(), method, path);
+        let client = match admitted.await {
+            Ok(client) => client,
+            Err(refusal) => return refusal.response(),
         };
         log::debug!(
             "{} {} by {}",

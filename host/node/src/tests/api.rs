@@ -116,6 +116,10 @@ impl Api {
                     "expirationTimestamp": "2126-01-01T00:00:00Z"});
                 reply(201, &json!({"status": status}))
             }
+            Method::POST if path.ends_with("reviews") => {
+                let asked: Value = serde_json::from_slice(request.body()).unwrap();
+                reply(201, &json!({"status": review(&asked["spec"])}))
+            }
             Method::POST => {
                 let object: Value = serde_json::from_slice(request.body()).unwrap();
                 let name = object["metadata"]["name"].as_str().unwrap();
@@ -212,6 +216,20 @@ fn by_type(object: &Value, patch: &mut Value) {
             conditions.push(old.clone());
         }
     }
+}
+
+/// There is one token, and its bearer may see metrics of `n1`.
+fn review(asked: &Value) -> Value {
+    let attributes = &asked["resourceAttributes"];
+    if attributes.is_null() {
+        let known = asked["token"] == "abc";
+        return json!({"authenticated": known, "user": {"username": "prometheus",
+            "groups": ["monitors"], "extra": {"example.test/scope": ["all"]}}});
+    }
+    assert_eq!(asked["extra"]["example.test/scope"], json!(["all"]));
+    let wanted = json!({"verb": "get", "version": "v1", "resource": "nodes",
+        "subresource": "metrics", "name": "n1"});
+    json!({"allowed": asked["user"] == "prometheus" && *attributes == wanted})
 }
 
 fn merge(target: &mut Value, patch: Value) {

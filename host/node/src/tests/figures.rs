@@ -150,3 +150,35 @@ async fn a_silent_guest_delays_nobody_for_long() {
     assert!(!text.contains("container_cpu_usage"), "{text}");
     node.stop(Shutdown::PowerOff).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_bears_a_token_gets_what_the_api_allows() {
+    let stage = Stage::new(Script::default());
+    let (code, text) = stage
+        .kubelet_as(Some("Bearer abc"), "/metrics/resource")
+        .await;
+    assert_eq!(code, 200, "{text}");
+    for (token, path, wanted) in [
+        ("Bearer x", "/metrics", (401, "Unauthorized")),
+        ("Basic abc", "/metrics", (401, "Unauthorized")),
+        (
+            "Bearer abc",
+            "/pods",
+            (
+                403,
+                "Forbidden (user=prometheus, verb=get, resource=nodes, subresource(s)=[pods proxy])",
+            ),
+        ),
+        (
+            "Bearer abc",
+            "/stats/summary",
+            (
+                403,
+                "Forbidden (user=prometheus, verb=get, resource=nodes, subresource(s)=[stats])",
+            ),
+        ),
+    ] {
+        let (code, text) = stage.kubelet_as(Some(token), path).await;
+        assert_eq!((code, text.as_str()), wanted, "{token} {path}");
+    }
+}

@@ -5,7 +5,7 @@ use super::init::{Init, Script};
 use crate::images::ImageSource;
 use crate::metrics::{Collector, Sources};
 use crate::roster::Directory;
-use crate::server::Surface;
+use crate::server::{Gate, Surface};
 use crate::{Config, Parts, Shutdown, serve};
 use guest_protocol::End;
 use image::{Credentials, Image, ImageConfig, PullError, PullPolicy, Reference};
@@ -171,6 +171,11 @@ impl Stage {
 
     /// What the kubelet's surface answers an administrator.
     pub(super) async fn kubelet(&self, path: &str) -> (u16, String) {
+        self.kubelet_as(None, path).await
+    }
+
+    /// What it answers somebody with these words in `Authorization`.
+    pub(super) async fn kubelet_as(&self, token: Option<&str>, path: &str) -> (u16, String) {
         let (directory, data) = (self.directory.clone(), self.path().to_owned());
         let sources = Sources {
             proc: self.path().join("proc"),
@@ -180,14 +185,24 @@ impl Stage {
         let (collector, metrics) =
             Collector::new(directory.clone(), "n1".to_owned(), data.clone(), sources);
         tokio::spawn(collector.run());
+        let client = reconcile::Client::new(Arc::new(self.api.clone()));
         let surface = Surface {
             directory,
             data,
             metrics,
+            gate: Arc::new(Gate::new(client, "n1".to_owned())),
         };
-        let client = crate::server::administrator();
-        let request = http::Request::get(path).body(()).unwrap();
-        let response = surface.answer(request, Some(&client)).await;
+        let response = match token {
+            None => {
+                let client = crate::server::administrator();
+                let request = http::Request::get(path).body(()).unwrap();
+                surface.answer(request, Some(&client)).await
+            }
+            Some(token) => {
+                let request = http::Request::get(path).header("authorization", token);
+                surface.answer(request.body(()).unwrap(), None).await
+            }
+        };
         let code = response.status().as_u16();
         let body = http_body_util::BodyExt::collect(response.into_body())
             .await
