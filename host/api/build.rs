@@ -1,5 +1,6 @@
 //! Takes the descriptions of types and fields out of k8s-openapi's schemas and
-//! leaves them, compressed, for `openapi`. Nothing of them is in the source.
+//! leaves them, compressed, for `openapi`. Nothing of them is in the source but
+//! those of `metrics.k8s.io`, which the dependency lacks.
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
@@ -110,9 +111,70 @@ roots![
     meta::Status,
 ];
 
+/// Where the types of `metrics.k8s.io` are, and what they and their fields are.
+const METRICS: &str = "io.k8s.metrics.pkg.apis.metrics.v1beta1.";
+const GATHERED: &[(&str, &str, &str)] = &[
+    ("ContainerMetrics", "", "What a container uses."),
+    (
+        "ContainerMetrics",
+        "name",
+        "The container's name in its pod.",
+    ),
+    (
+        "ContainerMetrics",
+        "usage",
+        "CPUs, as a rate over the window, and the working set of memory.",
+    ),
+    ("NodeMetrics", "", "What a node uses."),
+    (
+        "NodeMetrics",
+        "usage",
+        "CPUs, as a rate over the window, and the working set of memory.",
+    ),
+    ("PodMetrics", "", "What the containers of a pod use."),
+    (
+        "PodMetrics",
+        "containers",
+        "Each container that runs, from the same window.",
+    ),
+];
+const OF_BOTH: &[(&str, &str)] = &[
+    (
+        "metadata",
+        "Name, namespace and labels of what is measured.",
+    ),
+    ("timestamp", "When the window ended."),
+    (
+        "window",
+        "The time over which was measured, up to the timestamp.",
+    ),
+];
+
+/// Texts by type and field, as `main` gathers those of the dependency.
+fn gathered() -> Map<String, Value> {
+    let mut out = Map::new();
+    let mut note = |name: &str, field: &str, text: &str| {
+        let of = out
+            .entry(format!("{METRICS}{name}"))
+            .or_insert_with(|| Value::Object(Map::new()));
+        if let Some(of) = of.as_object_mut() {
+            of.insert(field.to_owned(), text.into());
+        }
+    };
+    for (name, field, text) in GATHERED {
+        note(name, field, text);
+    }
+    for name in ["NodeMetrics", "PodMetrics"] {
+        OF_BOTH
+            .iter()
+            .for_each(|(field, text)| note(name, field, text));
+    }
+    out
+}
+
 fn main() -> Result<(), Error> {
     println!("cargo::rerun-if-changed=build.rs");
-    let mut out = Map::new();
+    let mut out = gathered();
     for (name, schema) in schemas() {
         let mut texts = Map::new();
         let mut note = |key: &str, of: &Value| {

@@ -70,7 +70,7 @@ fn of_shape(shape: &Shape, within: &mut Vec<&str>) -> Type {
             Scalar::Double => Type::Scalar("double"),
             Scalar::Bytes => Type::Scalar("bytes"),
             Scalar::Time | Scalar::MicroTime => Type::Scalar("timestamp"),
-            Scalar::Quantity | Scalar::IntOrString | Scalar::Any => Type::Dyn,
+            Scalar::Quantity | Scalar::IntOrString | Scalar::Duration | Scalar::Any => Type::Dyn,
         },
     }
 }

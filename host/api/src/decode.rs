@@ -296,7 +296,7 @@ impl Walk<'_> {
     fn scalar(&mut self, value: &mut Value, scalar: Scalar) -> Result<(), String> {
         let fits = match scalar {
             Scalar::Any => true,
-            Scalar::String => value.is_string(),
+            Scalar::String | Scalar::Duration => value.is_string(),
             Scalar::Bool => value.is_boolean(),
             Scalar::Int32 => value.as_i64().is_some_and(|n| i32::try_from(n).is_ok()),
             Scalar::Int64 => value.as_i64().is_some(),
@@ -364,6 +364,7 @@ fn zero(shape: &Shape) -> Value {
             Scalar::Bool => false.into(),
             Scalar::Int32 | Scalar::Int64 | Scalar::Double | Scalar::IntOrString => 0.into(),
             Scalar::Quantity => "0".into(),
+            Scalar::Duration => "0s".into(),
             Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Any => Value::Null,
         },
     }
@@ -396,7 +397,7 @@ fn go_shape(shape: &Shape) -> String {
 
 fn go_scalar(scalar: Scalar) -> String {
     match scalar {
-        Scalar::String | Scalar::Time | Scalar::MicroTime => "string",
+        Scalar::String | Scalar::Time | Scalar::MicroTime | Scalar::Duration => "string",
         Scalar::Int32 => "int32",
         Scalar::Int64 => "int64",
         Scalar::Bool => "bool",

@@ -6,7 +6,7 @@
 //! a scalar pointer in Go, a struct that is none (Go always writes it), list and
 //! map types and keys, patch strategy. Shapes:
 //! `s` string, `i` int32, `l` int64, `b` bool, `d` double, `y` base64, `q`
-//! quantity, `x` int-or-string, `t` time, `u` micro time, `a` anything,
+//! quantity, `x` int-or-string, `t` time, `u` micro time, `o` duration, `a` anything,
 //! `@type`, `[]shape`, `{}shape`. The table drives strict decoding, merging and
 //! OpenAPI. It knows no descriptions and no defaults.
 
@@ -37,6 +37,8 @@ pub enum Scalar {
     IntOrString,
     Time,
     MicroTime,
+    /// Go's text of one: `1m30s`.
+    Duration,
     Any,
 }
 
@@ -238,6 +240,7 @@ fn parse_shape(text: &'static str) -> Option<Shape> {
         "x" => Scalar::IntOrString,
         "t" => Scalar::Time,
         "u" => Scalar::MicroTime,
+        "o" => Scalar::Duration,
         "a" => Scalar::Any,
         _ => return None,
     }))

@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(groups.first(), Some(&"apiregistration.k8s.io"));
         assert!(place("events.k8s.io") < place("networking.k8s.io"));
         assert!(place("networking.k8s.io") < place("rbac.authorization.k8s.io"));
-        assert_eq!(groups.last(), Some(&"flowcontrol.apiserver.k8s.io"));
+        assert_eq!(groups.last(), Some(&"metrics.k8s.io"));
         let list = resources(&table, "", "v1").unwrap();
         let names: Vec<&str> = list["resources"]
             .as_array()

@@ -117,7 +117,9 @@ impl Documents {
         match &made.v2 {
             Some((generation, packed)) if *generation == table.generation() => packed.clone(),
             _ => {
-                let kinds: Vec<KindRef> = table.iter().cloned().collect();
+                // What another server serves in place of this one is described there.
+                let own = |k: &&KindRef| table.remote(k.group(), k.version()).is_none();
+                let kinds: Vec<KindRef> = table.iter().filter(own).cloned().collect();
                 let mut document = api::openapi::v2(&kinds, VERSION);
                 aggregated::openapi::merge(&mut document, table.remotes());
                 let gnostic = api::openapi::gnostic(&document);
@@ -162,6 +164,9 @@ impl Documents {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::take(&mut made.v3);
         for (group, version) in table.group_versions() {
+            if table.remote(group, version).is_some() {
+                continue;
+            }
             let kinds: Vec<KindRef> = table.of(group, version).cloned().collect();
             let packed = match old.iter().find(|(of, _)| *of == kinds) {
                 Some((_, packed)) => packed.clone(),

@@ -51,6 +51,7 @@ mod server;
 mod services;
 mod system;
 mod tls;
+mod usage;
 mod user;
 mod warnings;
 mod webhook;

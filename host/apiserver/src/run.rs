@@ -26,7 +26,7 @@ use crate::rest::create::ensure;
 use crate::server::Server;
 use crate::user::MASTERS;
 use crate::webhook::Client as WebhookClient;
-use crate::{compaction, initial, listen, policy_status, services, system, tls};
+use crate::{compaction, initial, listen, policy_status, services, system, tls, usage};
 use api::kinds;
 use api::status::Status;
 use serde_json::json;
@@ -132,8 +132,7 @@ pub async fn run_through(
     let kubeconfig = settle_clients(&pki, &config, &advertised)?;
     let store = open_store(&config).await?;
     let kinds: Arc<Kinds> = Arc::default();
-    let dialer = dialer.unwrap_or_else(|| own_dialer(&store));
-    let peers = Peers::new(dialer);
+    let peers = Peers::new(dialer.unwrap_or_else(|| own_dialer(&store)));
     let webhooks = Arc::new(WebhookClient::new(peers.clone()));
     let authorizer = Arc::new(Authorizer::new(&store));
     let clients = (kinds.clone(), webhooks.clone());
@@ -150,6 +149,7 @@ pub async fn run_through(
         store,
         streams: Arc::new(streams(&pki, peers)?),
         frames: Arc::default(),
+        usages: Arc::default(),
         metrics: Metrics::default(),
         kinds,
         documents: Documents::default(),
@@ -281,6 +281,13 @@ fn keepers(server: &Server, ca: &str, seen: &watch::Receiver<bool>) -> JoinSet<(
     };
     tasks.spawn(filler.run(seen.clone()));
     tasks.spawn(server.streams.peers.clone().run(seen.clone()));
+    tasks.spawn(usage::run(
+        server.store.clone(),
+        server.kinds.clone(),
+        server.streams.clone(),
+        server.usages.clone(),
+        seen.clone(),
+    ));
     tasks.spawn(fairness::keep::run(server.store.clone(), seen.clone()));
     for oidc in &server.authenticator.oidc {
         tasks.spawn(oidc.clone().run(seen.clone()));

@@ -20,6 +20,7 @@ use crate::registry;
 use crate::respond::{self, Accepted};
 use crate::rest::{Answer, Call};
 use crate::route::{ResourceRoute, Route, route};
+use crate::usage::Usages;
 use crate::user::User;
 use crate::{discovery, documents};
 use api::status::Status;
@@ -56,6 +57,7 @@ pub struct Server {
     pub(crate) audit: Option<Audit>,
     pub(crate) streams: Arc<Streams>,
     pub(crate) frames: Arc<Frames>,
+    pub(crate) usages: Arc<Usages>,
     pub(crate) metrics: Metrics,
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) webhooks: Arc<crate::webhook::Client>,
@@ -256,6 +258,7 @@ impl Server {
             store: self.store.clone(),
             streams: self.streams.clone(),
             frames: self.frames.clone(),
+            usages: self.usages.clone(),
             authenticator: self.authenticator.clone(),
             authorizer: self.authorizer.clone(),
             admission: self.admission.clone(),

@@ -190,6 +190,8 @@ const LOCAL: &[(&str, i64, &str, i64)] = &[
     ("node.k8s.io", 16_300, "v1", 15),
     ("discovery.k8s.io", 16_200, "v1", 15),
     ("flowcontrol.apiserver.k8s.io", 16_100, "v1", 21),
+    // As metrics-server registers it.
+    ("metrics.k8s.io", 100, "v1beta1", 100),
 ];
 
 /// What CustomResourceDefinitions bring.

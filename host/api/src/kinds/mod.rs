@@ -27,6 +27,7 @@ mod job_validate;
 mod kind_ref;
 mod lease;
 mod limit_range;
+mod metrics;
 mod namespace;
 mod networking;
 mod node;
@@ -366,6 +367,8 @@ pub static KINDS: &[&Kind] = &[
     &storage::VOLUME_ATTACHMENT,
     &storage::VOLUME_ATTRIBUTES_CLASS,
     &crate::custom::definition::KIND,
+    &metrics::NODE,
+    &metrics::POD,
 ];
 
 /// The row that answers a path.

@@ -120,7 +120,8 @@ impl SchemaNode for FactsNode {
                 facts::Scalar::String
                 | facts::Scalar::Bytes
                 | facts::Scalar::Time
-                | facts::Scalar::MicroTime => ScalarType::Text,
+                | facts::Scalar::MicroTime
+                | facts::Scalar::Duration => ScalarType::Text,
                 facts::Scalar::Quantity | facts::Scalar::IntOrString | facts::Scalar::Any => {
                     ScalarType::Any
                 }

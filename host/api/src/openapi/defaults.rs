@@ -41,6 +41,7 @@ pub(super) fn zero(shape: &Shape) -> Option<Value> {
             | Scalar::IntOrString
             | Scalar::Time
             | Scalar::MicroTime
+            | Scalar::Duration
             | Scalar::Any => None,
         },
     }

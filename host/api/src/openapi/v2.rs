@@ -110,7 +110,7 @@ fn shape(shape_of: &Shape) -> Value {
         Shape::List(inner) => json!({"type": "array", "items": shape(inner)}),
         Shape::Map(inner) => json!({"type": "object", "additionalProperties": shape(inner)}),
         Shape::Scalar(scalar) => match scalar {
-            Scalar::String => json!({"type": "string"}),
+            Scalar::String | Scalar::Duration => json!({"type": "string"}),
             Scalar::Int32 => json!({"type": "integer", "format": "int32"}),
             Scalar::Int64 => json!({"type": "integer", "format": "int64"}),
             Scalar::Bool => json!({"type": "boolean"}),

@@ -152,7 +152,7 @@ fn shape(shape_of: &Shape) -> Value {
         Shape::List(of) => json!({"type": "array", "items": inner(of)}),
         Shape::Map(of) => json!({"type": "object", "additionalProperties": inner(of)}),
         Shape::Scalar(scalar) => match scalar {
-            Scalar::String => json!({"type": "string"}),
+            Scalar::String | Scalar::Duration => json!({"type": "string"}),
             Scalar::Int32 => json!({"type": "integer", "format": "int32"}),
             Scalar::Int64 => json!({"type": "integer", "format": "int64"}),
             Scalar::Bool => json!({"type": "boolean"}),

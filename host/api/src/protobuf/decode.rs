@@ -126,6 +126,7 @@ fn zero(shape: &Shape) -> Value {
         Shape::Scalar(Scalar::Double) => Value::from(0.0),
         Shape::Scalar(Scalar::Bool) => false.into(),
         Shape::Scalar(Scalar::Quantity) => "0".into(),
+        Shape::Scalar(Scalar::Duration) => "0s".into(),
         Shape::Scalar(Scalar::Time | Scalar::MicroTime) => Value::Null,
         Shape::Scalar(_) => "".into(),
     }
@@ -214,6 +215,7 @@ fn scalar_value(scalar: Scalar, wire: Wire<'_>) -> Result<Option<Option<Value>>,
         (Scalar::IntOrString, Wire::Bytes(b)) => Some(int_or_string(b)?),
         (Scalar::Time, Wire::Bytes(b)) => time(b, false)?,
         (Scalar::MicroTime, Wire::Bytes(b)) => time(b, true)?,
+        (Scalar::Duration, Wire::Bytes(b)) => Some(duration(b)?),
         _ => return Ok(None),
     }))
 }
@@ -263,6 +265,18 @@ fn time(bytes: &[u8], micro: bool) -> Result<Option<Value>, ProtobufError> {
         true => crate::time::rfc3339_micro(at).into(),
         false => crate::time::rfc3339(at).into(),
     }))
+}
+
+/// duration = 1, in nanoseconds.
+fn duration(bytes: &[u8]) -> Result<Value, ProtobufError> {
+    let mut ns = 0;
+    let mut reader = Reader(bytes);
+    while let Some((number, wire)) = reader.next()? {
+        if let (1, Wire::Varint(n)) = (number, wire) {
+            ns = n.cast_signed();
+        }
+    }
+    Ok(crate::time::go_duration(ns).into())
 }
 
 /// Free JSON lies in the message's first field.

@@ -309,6 +309,10 @@ fn write_scalar(out: &mut Vec<u8>, number: u32, scalar: Scalar, value: &Value) -
         // The zero time among a map's values.
         Scalar::Time | Scalar::MicroTime if value.is_null() => put_bytes(out, number, b""),
         Scalar::Time | Scalar::MicroTime => time(out, number, scalar, value.as_str()?)?,
+        Scalar::Duration => {
+            let ns = crate::time::parse_go_duration(value.as_str()?)?;
+            wrapped(out, number, |out| put_number(out, 1, ns.cast_unsigned()));
+        }
         Scalar::Any => {
             let json = serde_json::to_vec(value).ok()?;
             wrapped(out, number, |out| put_bytes(out, 1, &json));

@@ -4,6 +4,9 @@ use crate::kind;
 use api::kinds::KINDS;
 use serde_json::Value;
 
+/// As metrics-server has them.
+const USED: &str = "Name:name, cpu, memory, Window";
+
 /// Kinds and their columns: `NAME[:TYPE][+]`, where `name` is a string whose
 /// cells are names, and `+` is for `-o wide` alone.
 const COLUMNS: &[(&str, &str)] = &[
@@ -165,6 +168,8 @@ const COLUMNS: &[(&str, &str)] = &[
         "Name:name, DriverName, Age",
     ),
     ("apiextensions.k8s.io/v1/customresourcedefinitions", PLAIN),
+    ("metrics.k8s.io/v1beta1/nodes", USED),
+    ("metrics.k8s.io/v1beta1/pods", USED),
 ];
 const PLAIN: &str = "Name:name, Created At:date";
 const BINDING: &str = "Name:name, Role, Age, Users+, Groups+, ServiceAccounts+";

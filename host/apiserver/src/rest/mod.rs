@@ -44,6 +44,7 @@ pub(crate) struct Call {
     pub(crate) store: Store,
     pub(crate) streams: Arc<crate::proxy::Streams>,
     pub(crate) frames: Arc<crate::frames::Frames>,
+    pub(crate) usages: Arc<crate::usage::Usages>,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) admission: Arc<Admission>,
@@ -142,6 +143,7 @@ impl Call {
         if self.kind.storage().is_empty() {
             return match self.kind.group() {
                 "" => pod::bindings(self).await,
+                "metrics.k8s.io" => crate::usage::answer(self).await,
                 _ => review::answer(self).await,
             };
         }

@@ -32,6 +32,7 @@ mod sockets;
 mod streams;
 mod tokens;
 mod typing;
+mod usage;
 mod watches;
 mod webhooks;
 mod wire;

@@ -55,6 +55,10 @@ impl Said {
         )
     }
 
+    pub(crate) fn succeeded(&self) -> bool {
+        self.output.status.success()
+    }
+
     /// It succeeded and said this.
     #[track_caller]
     pub(crate) fn says(&self, text: &str) -> &Said {

@@ -48,10 +48,7 @@ pub(crate) async fn answer(call: &Call, page: Page) -> Answer {
     }
     let accepted = call.accepted;
     if let Form::Partial { list: false, .. } = accepted.form {
-        return Err(Status::not_acceptable_as(
-            "PartialObjectMetadata",
-            &format!("a list (*{}List)", call.kind.go_type()),
-        ));
+        return Err(no_object(call));
     }
     match (accepted.form, accepted.media) {
         (Form::Object, Media::Json) if !accepted.pretty && registry::is_direct(&call.kind) => {
@@ -63,6 +60,25 @@ pub(crate) async fn answer(call: &Call, page: Page) -> Answer {
             Ok(respond::json(200, &value, accepted))
         }
     }
+}
+
+/// A list of objects that don't stand in the store, in the form that was asked
+/// for.
+pub(crate) async fn computed(call: &Call, objects: Vec<Value>) -> Answer {
+    let page = Page::computed(objects);
+    if let Form::Partial { list: false, .. } = call.accepted.form {
+        return Err(no_object(call));
+    }
+    let value = value(call, page, json!({})).await?;
+    Ok(respond::json(200, &value, call.accepted))
+}
+
+/// A list was found, and one object's metadata asked for.
+fn no_object(call: &Call) -> Status {
+    Status::not_acceptable_as(
+        "PartialObjectMetadata",
+        &format!("a list (*{}List)", call.kind.go_type()),
+    )
 }
 
 /// As `apiserver/pkg/storage/etcd3/errors.go` says it.

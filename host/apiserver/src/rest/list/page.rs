@@ -34,6 +34,19 @@ pub(crate) struct Page {
     pub(super) remaining: Option<usize>,
 }
 
+impl Page {
+    /// Of objects that don't stand in the store.
+    pub(super) fn computed(objects: Vec<Value>) -> Page {
+        Page {
+            items: Vec::new(),
+            objects: Some(objects),
+            revision: Revision(0),
+            next: None,
+            remaining: None,
+        }
+    }
+}
+
 pub(super) enum Read {
     Page(Page),
     /// The token's revision is compacted; the token to go on with at the newest.
