@@ -12,6 +12,7 @@ use qemu_test::suite::{self, Scenario};
 mod health;
 mod jail;
 mod lifecycle;
+mod metrics;
 mod refusals;
 mod roles;
 mod streams;
@@ -53,6 +54,7 @@ const SCENARIOS: &[Scenario] = &[
     ),
     ("probes_decide", health::probes_decide),
     ("last_words_are_kept", health::last_words_are_kept),
+    ("what_is_used_is_told", metrics::what_is_used_is_told),
     ("real_programs_run", lifecycle::real_programs_run),
     ("verbs_of_kubectl", verbs::verbs_of_kubectl),
     ("bad_input_is_refused", refusals::bad_input_is_refused),
