@@ -19,6 +19,6 @@ pub mod launch;
 mod spec;
 
 pub use spec::{
-    DiskId, DiskSpec, FdIndex, MachineId, MachineSpec, MemorySize, SpecError, Start, Transport,
-    VSOCK_PORT_AGENT,
+    DiskAccess, DiskId, DiskSpec, FdIndex, MachineId, MachineSpec, MemorySize, SpecError, Start,
+    Transport, VSOCK_PORT_AGENT,
 };

@@ -166,7 +166,18 @@ pub struct DiskSpec {
     pub id: DiskId,
     /// A regular file or block device; its size is the disk's.
     pub file: FdIndex,
-    pub read_only: bool,
+    pub access: DiskAccess,
+}
+
+/// What a guest may do with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskAccess {
+    Read,
+    /// What the guest flushes is durable.
+    Write,
+    /// Nothing is ever flushed: the disk ends with its machine.
+    Scratch,
 }
 
 /// How a guest finds its virtio devices.

@@ -162,7 +162,7 @@ fn disk(access: Access, memory: &GuestMemory) -> (Slot, JoinHandle<()>) {
 #[test]
 fn disks_survive_their_guests() {
     let mut broken = 0;
-    for access in [Access::ReadOnly, Access::ReadWrite] {
+    for access in [Access::ReadOnly, Access::ReadWrite, Access::Volatile] {
         let memory = memory();
         let (mut slot, thread) = disk(access, &memory);
         for seed in 1..fuzzing::rounds(400) {

@@ -16,7 +16,7 @@ use machine_spec::control::{
 };
 use machine_spec::exit::Exit;
 use machine_spec::{
-    DiskId, DiskSpec, FdIndex, MachineId, MachineSpec, MemorySize, Start, Transport,
+    DiskAccess, DiskId, DiskSpec, FdIndex, MachineId, MachineSpec, MemorySize, Start, Transport,
 };
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -40,6 +40,20 @@ struct Options {
     marked: Option<(String, OwnedFd)>,
 }
 
+fn disk(text: &str) -> Result<(DiskId, File, DiskAccess)> {
+    let (id, path) = text.split_once('=').ok_or("a disk is ID=FILE")?;
+    let access = match (path.ends_with(":ro"), id) {
+        (true, _) => DiskAccess::Read,
+        (false, "scratch") => DiskAccess::Scratch,
+        (false, _) => DiskAccess::Write,
+    };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(access != DiskAccess::Read)
+        .open(path.trim_end_matches(":ro"))?;
+    Ok((DiskId::new(id)?, file, access))
+}
+
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
     let mut need = |what: &str| arguments.next().ok_or(format!("{what} is missing"));
     let vmm = need("VMM")?;
@@ -56,16 +70,9 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
         match name.as_str() {
             "--initramfs" => initramfs = Some(hand(File::open(need(&name)?)?)),
             "--disk" => {
-                let text = need(&name)?;
-                let (id, path) = text.split_once('=').ok_or("a disk is ID=FILE")?;
-                let read_only = path.ends_with(":ro");
-                let path = path.trim_end_matches(":ro");
-                let file = OpenOptions::new().read(true).write(!read_only).open(path)?;
-                disks.push(DiskSpec {
-                    id: DiskId::new(id)?,
-                    file: hand(file),
-                    read_only,
-                });
+                let (id, file, access) = disk(&need(&name)?)?;
+                let file = hand(file);
+                disks.push(DiskSpec { id, file, access });
             }
             "--memory" => memory = need(&name)?.parse()?,
             "--cpus" => vcpus = need(&name)?.parse()?,

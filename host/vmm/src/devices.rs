@@ -10,7 +10,7 @@ use crate::pci::{Pci, Routes, Vectors};
 use crate::{jail, layout};
 use kvm_ioctls::{IoEventAddress, NoDatamatch};
 use machine_spec::control::Failure;
-use machine_spec::{DiskId, MachineSpec, Transport};
+use machine_spec::{DiskAccess, DiskId, MachineSpec, Transport};
 use std::sync::Arc;
 use std::thread;
 use sys::event::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -67,10 +67,10 @@ pub fn build(vm: &Arc<Vm>, spec: &MachineSpec, handed: &mut Handed) -> Result<De
     ];
     for disk in &spec.disks {
         let file = handed.take("disks.file", disk.file)?;
-        let access = if disk.read_only {
-            Access::ReadOnly
-        } else {
-            Access::ReadWrite
+        let access = match disk.access {
+            DiskAccess::Read => Access::ReadOnly,
+            DiskAccess::Write => Access::ReadWrite,
+            DiskAccess::Scratch => Access::Volatile,
         };
         let volume = Volume::new(file, access).map_err(host)?;
         let model = block::model(&volume);

@@ -2,8 +2,9 @@
 //!
 //! Owns the arithmetic between sectors and the file and refuses whatever lies
 //! outside of the disk or writes to one that is read-only. Synchronous; nothing
-//! here knows virtio.
+//! here knows virtio. `ext4` makes the file systems of scratch disks.
 
+pub mod ext4;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,8 @@ pub enum VolumeError {
 pub enum Access {
     ReadOnly,
     ReadWrite,
+    /// Written, and never made durable: it ends with its machine.
+    Volatile,
 }
 
 /// An open disk. Its size is the file's at the time of `new`.
@@ -105,7 +108,7 @@ impl Volume {
     /// `Io`.
     pub fn flush(&self) -> Result<(), VolumeError> {
         match self.access {
-            Access::ReadOnly => Ok(()),
+            Access::ReadOnly | Access::Volatile => Ok(()),
             Access::ReadWrite => {
                 rustix::fs::fdatasync(&self.file).map_err(|errno| failed("flush", errno.into()))
             }
@@ -150,7 +153,7 @@ impl Volume {
     fn writable(&self) -> Result<(), VolumeError> {
         match self.access {
             Access::ReadOnly => Err(VolumeError::ReadOnly),
-            Access::ReadWrite => Ok(()),
+            Access::ReadWrite | Access::Volatile => Ok(()),
         }
     }
 

@@ -30,6 +30,8 @@ pub fn model(volume: &Volume) -> Model {
     let writable = match volume.access() {
         Access::ReadOnly => READ_ONLY,
         Access::ReadWrite => FLUSH | DISCARD | WRITE_ZEROES,
+        // Without FLUSH a driver takes each write as done, and never waits.
+        Access::Volatile => DISCARD | WRITE_ZEROES,
     };
     Model {
         kind: Kind::Block,
@@ -48,7 +50,7 @@ fn config(volume: &Volume) -> Vec<u8> {
     put(0, &volume.sectors().to_le_bytes());
     put(12, &SEGMENTS.to_le_bytes());
     put(20, &512_u32.to_le_bytes());
-    if volume.access() == Access::ReadWrite {
+    if volume.access() != Access::ReadOnly {
         put(36, &ZERO_SECTORS_MAX.to_le_bytes());
         put(40, &1_u32.to_le_bytes());
         // Discards in blocks of 4 KiB, those of the file systems below.
