@@ -116,10 +116,9 @@ fn begin(
     container: Container,
     pause: Option<u32>,
 ) -> Result<(Attempt, Child, Streams), Refusal> {
-    let root = guest.place.find_disk(&container.disk).ok_or_else(|| {
-        let message = format!("disk {:?}: not found", container.disk);
-        refuse(RefusalKind::NotFound, message)
-    })?;
+    let found = guest.place.find_disk(&container.disk);
+    let absent = || format!("disk {:?}: not found", container.disk);
+    let root = found.ok_or_else(|| refuse(RefusalKind::NotFound, absent()))?;
     let id = format!("{}.{}", container.name, container.attempt);
     let group = Group::create(&guest.place.cgroup, &id, container.limits);
     let group = group.map_err(failed("cgroup"))?;
@@ -142,6 +141,7 @@ fn begin(
                 scratch: guest.place.run.join("scratch"),
                 shm: guest.place.run.join("shm"),
                 volumes: crate::volume::base(&guest.place),
+                layer: crate::volume::layer(&guest.place, pod, &container.name),
                 message: has_message.then_some(message),
             }));
             let wanted = Wanted {

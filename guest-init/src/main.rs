@@ -32,6 +32,7 @@ mod stats;
 mod stop;
 mod supervise;
 mod sys;
+mod sysctl;
 mod volume;
 mod wire;
 

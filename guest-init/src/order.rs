@@ -51,6 +51,9 @@ pub(crate) struct Start {
     pub(crate) shm: PathBuf,
     /// Where the pod's volumes are, by name.
     pub(crate) volumes: PathBuf,
+    /// An empty directory on a disk for the writable layer, unless that is in
+    /// memory.
+    pub(crate) layer: Option<PathBuf>,
     /// The file to put at the termination message path.
     pub(crate) message: Option<PathBuf>,
 }

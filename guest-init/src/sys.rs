@@ -1,7 +1,7 @@
 //! The system calls that neither std, rustix nor nix offer safely.
 #![expect(
     unsafe_code,
-    reason = "five calls without a safe wrapper; the only such module of this crate"
+    reason = "six calls without a safe wrapper; the only such module of this crate"
 )]
 
 use rustix::io::Errno;
@@ -50,6 +50,55 @@ pub(crate) fn set_out1(port: impl AsFd) -> Result<(), Errno> {
     let request = unsafe { Setter::<TIOCMBIS, i32>::new(TIOCM_OUT1) };
     // SAFETY: the kernel only reads the request, see above.
     unsafe { ioctl::ioctl(port, request) }
+}
+
+/// `struct blkpg_ioctl_arg` and `struct blkpg_partition` of linux/blkpg.h.
+#[repr(C)]
+struct PartitionRequest {
+    operation: i32,
+    flags: i32,
+    length: i32,
+    partition: *mut Partition,
+}
+
+#[repr(C)]
+struct Partition {
+    start: i64,
+    length: i64,
+    number: i32,
+    names: [u8; 128],
+}
+
+/// Makes a part of a disk, in bytes, a block device of its own (ioctl BLKPG).
+///
+/// # Errors
+/// EBUSY if there is one of that number, or one in the way.
+pub(crate) fn add_partition(
+    disk: impl AsFd,
+    number: u16,
+    start: i64,
+    length: i64,
+) -> Result<(), Errno> {
+    const BLKPG: Opcode = 0x1269;
+    const ADD_PARTITION: i32 = 1;
+    let mut partition = Partition {
+        start,
+        length,
+        number: i32::from(number),
+        names: [0; 128],
+    };
+    let request = PartitionRequest {
+        operation: ADD_PARTITION,
+        flags: 0,
+        length: size_of::<Partition>() as i32,
+        partition: &raw mut partition,
+    };
+    // SAFETY: BLKPG reads a blkpg_ioctl_arg, which is the request's layout, and
+    // the blkpg_partition that it points to, which lives until the end of this
+    // function.
+    let request = unsafe { Setter::<BLKPG, PartitionRequest>::new(request) };
+    // SAFETY: the kernel only reads both, see above.
+    unsafe { ioctl::ioctl(disk, request) }
 }
 
 /// `struct mount_attr` of linux/mount.h.

@@ -33,7 +33,7 @@ pub use capability::CAPABILITIES;
 pub use frame::{Channel, FrameError, HEADER_LEN, Header};
 pub use pod::{
     Container, Exec, FileEntry, Limits, Mount, Pod, ProjectedFile, Projection, Rlimit,
-    SecurityContext, User, Volume, VolumeKind,
+    SecurityContext, Slice, User, Volume, VolumeKind,
 };
 
 pub use stats::{
@@ -54,6 +54,11 @@ pub const DATA_MAX: usize = 64 << 10;
 /// What the guest keeps of one container's output until it is acknowledged;
 /// when it is full, the container's writes block, as with a full pipe.
 pub const LOG_BUFFER: usize = 256 << 10;
+
+/// The serial of the disk whose slices hold volumes and writable layers.
+pub const SCRATCH_DISK: &str = "scratch";
+/// How many slices it may have: partitions of one disk, to Linux.
+pub const SLICES_MAX: u16 = 255;
 
 /// How many volumes a pod may have.
 pub const VOLUMES_MAX: usize = 256;

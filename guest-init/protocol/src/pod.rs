@@ -1,6 +1,7 @@
 //! What the guest is asked to run: the pod's shared part, containers, execs.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The part of a pod that its containers share.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,12 @@ pub struct Pod {
     /// At most [`crate::VOLUMES_MAX`], each name once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
+    /// Where writable layers are that are not in memory, by container.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub layers: BTreeMap<String, Slice>,
+    /// Values of the kernel's parameters, by their paths below `/proc/sys`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
     /// Owns what is in volumes; new files inherit it (set-group-ID directories).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fs_group: Option<u32>,
@@ -36,9 +43,23 @@ pub enum VolumeKind {
     /// Empty at first, in the guest's memory: at most so many bytes, 0 for half
     /// of the memory.
     Memory { size: u64 },
+    /// Empty at first, on the scratch disk.
+    Disk(Slice),
     /// Files that the host sends ([`crate::Open::Project`]) and nobody else
     /// changes; none at first.
     Files,
+}
+
+/// A part of the scratch disk ([`crate::SCRATCH_DISK`]), which holds an empty
+/// ext4 file system when the machine starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slice {
+    /// From 1 to [`crate::SLICES_MAX`]; each once in a pod.
+    pub number: u16,
+    /// In bytes, whole sectors.
+    pub start: u64,
+    pub length: u64,
 }
 
 /// A volume, or a part of one, in a container.
@@ -86,7 +107,7 @@ pub struct Container {
     pub attempt: u32,
     /// The serial of the disk that holds the EROFS root.
     pub disk: String,
-    /// The limit of the writable layer in bytes (a tmpfs).
+    /// The limit of the writable layer in bytes, if that is in memory.
     pub overlay_size: u64,
     pub args: Vec<String>,
     /// In order; `NAME=value`.
@@ -128,6 +149,9 @@ pub struct SecurityContext {
     pub no_new_privileges: bool,
     pub read_only_root: bool,
     pub privileged: bool,
+    /// Nothing of `/proc` is masked or read-only (`procMount: Unmasked`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmasked_proc: bool,
 }
 
 /// cgroup v2 limits inside the guest; 0 is none.

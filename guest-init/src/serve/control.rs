@@ -101,6 +101,7 @@ fn set_up(guest: &Guest, pod: Pod) -> Result<(), Refusal> {
         return Err(invalid("hostname: more than 64 bytes"));
     }
     volume::check(&pod)?;
+    crate::sysctl::set(&pod.sysctls)?;
     volume::make(&guest.place, &pod)?;
     share(guest, &pod).inspect_err(|_| volume::remove(&guest.place))?;
     guest.set_pod(pod);

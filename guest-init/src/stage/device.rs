@@ -24,9 +24,12 @@ const NODES: &[(&str, u64, u64)] = &[
 ];
 const PRIVILEGED_NODES: &[(&str, u64, u64)] = &[
     ("kmsg", 1, 11),
+    ("net/tun", 10, 200),
     ("fuse", 10, 229),
     ("loop-control", 10, 237),
 ];
+/// Nodes of the loop devices that `loop-control` makes.
+const LOOPS: u64 = 8;
 const LINKS: &[(&str, &str)] = &[
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -37,19 +40,30 @@ const LINKS: &[(&str, &str)] = &[
 ];
 
 pub(crate) fn make(privileged: bool) -> Result<(), Refusal> {
-    let more = if privileged { PRIVILEGED_NODES } else { &[] };
-    for (name, major, minor) in NODES.iter().chain(more) {
-        let path = format!("/dev/{name}");
-        let mode = Mode::from_bits_truncate(0o666);
-        mknod(path.as_str(), SFlag::S_IFCHR, mode, makedev(*major, *minor))
-            .map_err(failed(&path))?;
-        // The umask took bits away.
-        fs::set_permissions(&path, Permissions::from_mode(0o666)).map_err(failed(&path))?;
+    for node in NODES {
+        make_node(node, SFlag::S_IFCHR)?;
+    }
+    if privileged {
+        fs::create_dir("/dev/net").map_err(failed("/dev/net"))?;
+        for node in PRIVILEGED_NODES {
+            make_node(node, SFlag::S_IFCHR)?;
+        }
+        for minor in 0..LOOPS {
+            make_node(&(&format!("loop{minor}"), 7, minor), SFlag::S_IFBLK)?;
+        }
     }
     for (name, target) in LINKS {
         symlink(target, format!("/dev/{name}")).map_err(failed(name))?;
     }
     Ok(())
+}
+
+fn make_node((name, major, minor): &(&str, u64, u64), kind: SFlag) -> Result<(), Refusal> {
+    let path = format!("/dev/{name}");
+    let mode = Mode::from_bits_truncate(0o666);
+    mknod(path.as_str(), kind, mode, makedev(*major, *minor)).map_err(failed(&path))?;
+    // The umask took bits away.
+    fs::set_permissions(&path, Permissions::from_mode(0o666)).map_err(failed(&path))
 }
 
 /// Makes a terminal, sends its master away and returns the slave; for a

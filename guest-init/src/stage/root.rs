@@ -1,5 +1,6 @@
-//! A container's root: EROFS below, tmpfs above, and the kernel's own file
-//! systems as the runtime specification for Linux lists them.
+//! A container's root: EROFS below, tmpfs or a directory of the scratch disk
+//! above, and the kernel's own file systems as the runtime specification for
+//! Linux lists them.
 //!
 //! ```text
 //!   enter:   trees of the outer world, overlay, pivot, /etc, kernel's
@@ -18,7 +19,7 @@ use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The smallest overlay: a few directories and files must fit.
 const OVERLAY_MIN: u64 = 256 << 10;
@@ -103,8 +104,15 @@ fn overlay(order: &Start) -> Result<(), Refusal> {
     let size = container.overlay_size.max(OVERLAY_MIN);
     let options = format!("mode=755,size={size}");
     tmpfs(scratch, MsFlags::empty(), &options)?;
-    for name in ["lower", "upper", "work", "root"] {
+    for name in ["lower", "root"] {
         fs::create_dir(scratch.join(name)).map_err(failed(name))?;
+    }
+    let layer = match &order.layer {
+        Some(layers) => fresh_layer(layers, container.attempt)?,
+        None => scratch.clone(),
+    };
+    for name in ["upper", "work"] {
+        fs::create_dir(layer.join(name)).map_err(failed(name))?;
     }
     let lower = scratch.join("lower");
     match &order.root {
@@ -119,12 +127,11 @@ fn overlay(order: &Start) -> Result<(), Refusal> {
         Root::Directory(path) => mount(Some(path), &lower, NONE, MsFlags::MS_BIND, NONE)
             .map_err(failed(format_args!("bind {}", path.display())))?,
     }
-    let at = |name: &str| scratch.join(name).display().to_string();
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",
-        at("lower"),
-        at("upper"),
-        at("work")
+        lower.display(),
+        layer.join("upper").display(),
+        layer.join("work").display()
     );
     mount(
         Some("overlay"),
@@ -134,6 +141,17 @@ fn overlay(order: &Start) -> Result<(), Refusal> {
         Some(options.as_str()),
     )
     .map_err(failed("mount overlay"))
+}
+
+/// A directory for this attempt alone. What is left of earlier ones goes, as far
+/// as it can: what stays takes the container's own space.
+fn fresh_layer(layers: &Path, attempt: u32) -> Result<PathBuf, Refusal> {
+    for entry in fs::read_dir(layers).into_iter().flatten().flatten() {
+        let _ = fs::remove_dir_all(entry.path());
+    }
+    let layer = layers.join(attempt.to_string());
+    fs::create_dir(&layer).map_err(failed("layer"))?;
+    Ok(layer)
 }
 
 /// The projected files on a read-only tmpfs of their own, not yet attached.
@@ -234,7 +252,7 @@ pub(crate) fn protect(security: &SecurityContext) -> Result<(), Refusal> {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
         mount(NONE, "/", NONE, flags, NONE).map_err(failed("read-only root"))?;
     }
-    if security.privileged {
+    if security.privileged || security.unmasked_proc {
         return Ok(());
     }
     for path in READ_ONLY.iter().filter(|path| fs::metadata(path).is_ok()) {

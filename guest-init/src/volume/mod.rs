@@ -2,9 +2,10 @@
 //! off, whatever containers come and go.
 //!
 //! ```text
-//!   RUN/volumes/NAME    a tmpfs each; a container binds it, or a part of it
-//!     Memory            the containers' own
-//!     Files             the host's: `projection` says what may come,
+//!   RUN/volumes/NAME    a file system each; a container binds it, or a part of it
+//!     Memory            a tmpfs, the containers' own
+//!     Disk              ext4 on a slice of the scratch disk, the containers' own
+//!     Files             a tmpfs, the host's: `projection` says what may come,
 //!                       `writer` puts it there; containers only read
 //! ```
 //!
@@ -15,12 +16,15 @@
 //! cgroup refuses nearly all of them.
 //!
 //! Bounds: `VOLUMES_MAX` volumes, [`MOUNTS_MAX`] mounts of a container. A volume
-//! without a size may grow to half of the memory, the kernel's own limit.
+//! in memory without a size may grow to half of it, the kernel's own limit; one
+//! on the disk ends where its slice does.
 
 mod projection;
+mod slice;
 mod writer;
 
 pub(crate) use projection::Plan;
+pub(crate) use slice::layer;
 pub(crate) use writer::Files;
 
 use crate::errors::{failed, invalid};
@@ -31,6 +35,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,6 +76,7 @@ pub(crate) fn check(pod: &Pod) -> Result<(), Refusal> {
             }
         }
     }
+    slice::check(pod)?;
     if pod.fs_group == Some(u32::MAX) {
         return Err(invalid(format!("fs_group {}: not a group", u32::MAX)));
     }
@@ -82,17 +88,24 @@ pub(crate) fn check(pod: &Pod) -> Result<(), Refusal> {
 /// # Errors
 /// What the kernel says.
 pub(crate) fn make(place: &Place, pod: &Pod) -> Result<(), Refusal> {
-    if pod.volumes.is_empty() {
+    if pod.volumes.is_empty() && pod.layers.is_empty() {
         return Ok(());
     }
     let base = base(place);
     fs::create_dir_all(&base).map_err(failed("volumes"))?;
     let mut volumes = pod.volumes.iter();
-    let made = volumes.try_for_each(|volume| make_one(&base, volume, pod.fs_group));
+    let made = volumes
+        .try_for_each(|volume| make_one(place, &base, volume, pod.fs_group))
+        .and_then(|()| slice::make_layers(place, pod));
     made.inspect_err(|_| remove(place))
 }
 
-fn make_one(base: &Path, volume: &Volume, group: Option<u32>) -> Result<(), Refusal> {
+fn make_one(
+    place: &Place,
+    base: &Path,
+    volume: &Volume,
+    group: Option<u32>,
+) -> Result<(), Refusal> {
     let what = || format!("volume {}", volume.name);
     let path = base.join(&volume.name);
     fs::create_dir(&path).map_err(failed(what()))?;
@@ -108,6 +121,18 @@ fn make_one(base: &Path, volume: &Volume, group: Option<u32>) -> Result<(), Refu
             }
             MsFlags::MS_NODEV
         }
+        VolumeKind::Disk(slice) => {
+            slice::make_volume(place, slice, &path).map_err(failed(what()))?;
+            let mode = match group {
+                Some(group) => {
+                    std::os::unix::fs::chown(&path, None, Some(group)).map_err(failed(what()))?;
+                    0o2777
+                }
+                None => 0o777,
+            };
+            let mode = fs::Permissions::from_mode(mode);
+            return fs::set_permissions(&path, mode).map_err(failed(what()));
+        }
         VolumeKind::Files => MsFlags::MS_NODEV | MsFlags::MS_NOSUID,
     };
     let tmpfs = Some("tmpfs");
@@ -116,12 +141,13 @@ fn make_one(base: &Path, volume: &Volume, group: Option<u32>) -> Result<(), Refu
 
 /// Takes all volumes away; there may be none.
 pub(crate) fn remove(place: &Place) {
-    let base = base(place);
-    for entry in fs::read_dir(&base).into_iter().flatten().flatten() {
-        let _ = unmount(entry.path(), UnmountFlags::DETACH);
-        let _ = fs::remove_dir(entry.path());
+    for base in [base(place), slice::layers(place)] {
+        for entry in fs::read_dir(&base).into_iter().flatten().flatten() {
+            let _ = unmount(entry.path(), UnmountFlags::DETACH);
+            let _ = fs::remove_dir(entry.path());
+        }
+        let _ = fs::remove_dir(&base);
     }
-    let _ = fs::remove_dir(&base);
 }
 
 /// The pod's volumes of files, by name.
@@ -129,7 +155,7 @@ pub(crate) fn files(place: &Place, pod: &Pod) -> BTreeMap<String, Arc<Files>> {
     let base = base(place);
     let files = pod.volumes.iter().filter(|volume| match volume.kind {
         VolumeKind::Files => true,
-        VolumeKind::Memory { .. } => false,
+        VolumeKind::Memory { .. } | VolumeKind::Disk(_) => false,
     });
     let entry = |volume: &Volume| {
         let files = Files::new(base.join(&volume.name), pod.fs_group);

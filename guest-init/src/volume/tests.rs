@@ -112,6 +112,56 @@ fn counts_of_files_and_directories_are_bounded() {
     );
 }
 
+#[test]
+fn hostile_slices_are_refused_by_their_owner() {
+    use guest_protocol::Slice;
+    let slice = |number, start, length| Slice {
+        number,
+        start,
+        length,
+    };
+    for (slices, layer, expected) in [
+        (&[slice(1, 0, 512), slice(255, 512, 512)][..], "a", "ok"),
+        (&[slice(0, 0, 512)], "a", "volume v0: slice 0"),
+        (&[slice(256, 0, 512)], "a", "volume v0: slice 256"),
+        (
+            &[slice(1, 0, 512), slice(1, 512, 512)],
+            "a",
+            "layer \"a\": slice 1",
+        ),
+        (&[slice(1, 1, 512)], "a", "volume v0: 512 bytes from 1 on"),
+        (&[slice(1, 0, 0)], "a", "volume v0: 0 bytes from 0 on"),
+        (
+            &[slice(1, 1 << 63, 512)],
+            "a",
+            "volume v0: 512 bytes from 9223372036854775808 on",
+        ),
+        (
+            &[slice(1, u64::MAX - 511, 512)],
+            "a",
+            "volume v0: 512 bytes from 18446744073709551104 on",
+        ),
+        (
+            &[slice(1, 0, 512), slice(2, 0, 512)],
+            "../a",
+            "layer \"../a\": not a DNS label",
+        ),
+    ] {
+        let mut pod = Pod::default();
+        for (index, slice) in slices.iter().enumerate() {
+            if index == 0 {
+                pod.volumes.push(Volume {
+                    name: format!("v{index}"),
+                    kind: VolumeKind::Disk(*slice),
+                });
+            } else {
+                pod.layers.insert(layer.to_owned(), *slice);
+            }
+        }
+        assert_eq!(message(check(&pod)), expected, "{slices:?}");
+    }
+}
+
 fn random_projection(random: &mut Random) -> Projection {
     let names = ["a", "b", "a.b", "..", "...", "..a", ".", "", "\0", "é"];
     let files = (0..random.below(7)).map(|_| {

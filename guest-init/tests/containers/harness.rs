@@ -28,7 +28,7 @@ pub(crate) struct Guest {
     cgroup: PathBuf,
 }
 
-fn run(program: &str, args: &[&str]) -> String {
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let output = Process::new(program).args(args).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     let text = String::from_utf8_lossy(&output.stderr);
@@ -435,6 +435,8 @@ pub(crate) fn pod() -> Pod {
         shm_size: 1 << 20,
         share_process_namespace: false,
         volumes: Vec::new(),
+        layers: Default::default(),
+        sysctls: Default::default(),
         fs_group: None,
     }
 }

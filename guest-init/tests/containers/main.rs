@@ -7,5 +7,6 @@ mod figures;
 mod harness;
 mod lifecycle;
 mod sandbox;
+mod scratch;
 mod streams;
 mod volumes;

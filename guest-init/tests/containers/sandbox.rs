@@ -135,3 +135,82 @@ fn a_shared_process_namespace_shows_the_others() {
     assert_eq!(control.end("first", 0).0, End::Signal(9));
     assert_eq!(guest.output("third", 0).0, "a\n");
 }
+
+#[test]
+fn privileged_containers_have_more_devices() {
+    let list = "cd /dev; stat -c '%n %F %t %T' net/tun fuse loop-control loop7 2>/dev/null";
+    let privileged = Container {
+        security: SecurityContext {
+            privileged: true,
+            ..SecurityContext::default()
+        },
+        ..shell("a", list)
+    };
+    let Some((_, said)) = run(privileged) else {
+        return;
+    };
+    let wanted = "net/tun character special file a c8\nfuse character special file a e5\n\
+        loop-control character special file a ed\nloop7 block special file 7 7\n";
+    assert_eq!(said, wanted);
+    let Some((_, said)) = run(shell("a", list)) else {
+        return;
+    };
+    assert_eq!(said, "");
+}
+
+#[test]
+fn parameters_of_the_kernel_are_set() {
+    let Some(guest) = Guest::start() else { return };
+    let mut control = guest.control();
+    let with = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter();
+        Action::SetUp(Box::new(Pod {
+            sysctls: pairs
+                .map(|(path, value)| ((*path).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..pod()
+        }))
+    };
+    for (path, value, expected) in [
+        (
+            "kernel/none",
+            "1",
+            "sysctl \"kernel/none\": this kernel has none",
+        ),
+        ("kernel", "1", "sysctl \"kernel\": this kernel has none"),
+        (
+            "../self/comm",
+            "x",
+            "sysctl \"../self/comm\": this kernel has none",
+        ),
+        (
+            "kernel/msgmax",
+            "10000000000",
+            "sysctl \"kernel/msgmax\": invalid value \"10000000000\"",
+        ),
+    ] {
+        let refused = control.ask(with(&[(path, value)]));
+        let message = refused.map_err(|refusal| refusal.message);
+        assert_eq!(message, Err(expected.to_owned()));
+    }
+    // This guest-init has an IPC namespace of its own.
+    control.done(with(&[
+        ("kernel/shm_rmid_forced", "1"),
+        ("kernel/sem", "300 1000 10 20"),
+    ]));
+    let script = "cat /proc/sys/kernel/shm_rmid_forced /proc/sys/kernel/sem";
+    control.start(shell("a", script)).unwrap();
+    assert_eq!(guest.output("a", 0).0, "1\n300\t1000\t10\t20\n");
+    let masked = "mount | grep -c ' /proc/'";
+    let unmasked = Container {
+        security: SecurityContext {
+            unmasked_proc: true,
+            ..shell("b", "").security
+        },
+        ..shell("b", masked)
+    };
+    control.start(unmasked).unwrap();
+    assert_eq!(guest.output("b", 0).0, "0\n");
+    control.start(shell("c", masked)).unwrap();
+    assert_ne!(guest.output("c", 0).0, "0\n");
+}

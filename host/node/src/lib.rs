@@ -215,6 +215,8 @@ pub(crate) async fn serve(
             vcpus: guest.vcpus,
         },
         patience: Duration::from_secs(guest.patience_seconds),
+        scratch: worker::unlimited(&config.data_dir)
+            .map_err(|error| Error::File("data directory", error))?,
     });
     let directory = parts.directory;
     let roster = roster::Roster::new(shared, config.node_name.clone(), room, directory);

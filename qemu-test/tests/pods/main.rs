@@ -11,10 +11,12 @@ use qemu_test::suite::{self, Scenario};
 
 mod health;
 mod jail;
+mod kernel;
 mod lifecycle;
 mod metrics;
 mod refusals;
 mod roles;
+mod storage;
 mod streams;
 mod verbs;
 mod volumes;
@@ -55,6 +57,14 @@ const SCENARIOS: &[Scenario] = &[
     ("probes_decide", health::probes_decide),
     ("last_words_are_kept", health::last_words_are_kept),
     ("what_is_used_is_told", metrics::what_is_used_is_told),
+    (
+        "scratch_space_is_on_the_disk",
+        storage::scratch_space_is_on_the_disk,
+    ),
+    (
+        "the_kernel_is_the_pods_own",
+        kernel::the_kernel_is_the_pods_own,
+    ),
     ("real_programs_run", lifecycle::real_programs_run),
     ("verbs_of_kubectl", verbs::verbs_of_kubectl),
     ("bad_input_is_refused", refusals::bad_input_is_refused),

@@ -6,7 +6,7 @@ use super::action::is_own_host;
 use super::observed::{Note, Rejection};
 use super::resources::{Amount, requests};
 use super::view::{Role, View, image_of, machine_id, post_start, pre_stop, role_of_init};
-use super::volumes;
+use super::{sysctls, volumes};
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, PodSpec, Probe};
 
 /// The event's and status' reason for fields that are not supported.
@@ -32,6 +32,9 @@ pub(crate) fn check(
             format!("Atoll does not support {field} yet"),
         ));
     }
+    if let Some(message) = sysctls::forbidden(view) {
+        return Some(rejection(sysctls::FORBIDDEN, message));
+    }
     if pods >= max_pods {
         return Some(out_of("pods", 1, pods as u64, max_pods as u64));
     }
@@ -55,6 +58,7 @@ pub(crate) fn note(rejection: &Rejection) -> Note {
         "OutOfmemory" => "OutOfmemory",
         "OutOfpods" => "OutOfpods",
         UNSUPPORTED => UNSUPPORTED,
+        sysctls::FORBIDDEN => sysctls::FORBIDDEN,
         _ => "Rejected",
     };
     Note::warning(reason, rejection.message.clone())
@@ -93,9 +97,8 @@ pub(crate) fn unsupported(view: View<'_>) -> Option<String> {
 fn pod_field(spec: &PodSpec) -> Option<&'static str> {
     let set = |value: Option<bool>| value == Some(true);
     let security = spec.security_context.as_ref();
-    let sysctls = security.and_then(|s| s.sysctls.as_ref());
     let localhost = security.and_then(|s| s.seccomp_profile.as_ref());
-    let checks: [(bool, &'static str); 12] = [
+    let checks: [(bool, &'static str); 11] = [
         (set(spec.host_pid), "hostPID"),
         (set(spec.host_ipc), "hostIPC"),
         (set(spec.host_network), "hostNetwork"),
@@ -112,10 +115,6 @@ fn pod_field(spec: &PodSpec) -> Option<&'static str> {
         (
             security.is_some_and(|s| s.se_linux_options.is_some()),
             "securityContext.seLinuxOptions",
-        ),
-        (
-            sysctls.is_some_and(|list| !list.is_empty()),
-            "securityContext.sysctls",
         ),
     ];
     checks
@@ -143,13 +142,12 @@ fn container_fields(list: &str, containers: &[Container]) -> Option<String> {
 
 fn container_field(role: Role, container: &Container) -> Option<&'static str> {
     let security = container.security_context.as_ref();
-    let proc_mount = security.and_then(|s| s.proc_mount.as_deref());
     let files = container.env.iter().flatten().any(|variable| {
         let source = variable.value_from.as_ref();
         source.is_some_and(|source| source.file_key_ref.is_some())
     });
     let seccomp = security.and_then(|s| s.seccomp_profile.as_ref());
-    let checks: [(bool, &'static str); 8] = [
+    let checks: [(bool, &'static str); 7] = [
         (
             seccomp.is_some_and(|profile| profile.type_ == "Localhost"),
             "securityContext.seccompProfile (Localhost)",
@@ -165,10 +163,6 @@ fn container_field(role: Role, container: &Container) -> Option<&'static str> {
         ),
         (some(&container.restart_policy_rules), "restartPolicyRules"),
         (some(&container.volume_devices), "volumeDevices"),
-        (
-            proc_mount.is_some_and(|mount| mount != "Default"),
-            "securityContext.procMount",
-        ),
         (files, "env[].valueFrom.fileKeyRef"),
     ];
     checks

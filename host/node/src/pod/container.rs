@@ -74,6 +74,8 @@ pub(crate) fn describe(
             no_new_privileges: escalation == Some(false) && !privileged,
             read_only_root: security(container, |s| s.read_only_root_filesystem).unwrap_or(false),
             privileged,
+            unmasked_proc: security(container, |s| s.proc_mount.clone()).as_deref()
+                == Some("Unmasked"),
         },
         limits: limits(container),
         rlimits: vec![NOFILE],

@@ -1,5 +1,6 @@
 //! The files that a node manages in each container: hosts and resolv.conf.
 
+use super::scratch::Scratch;
 use super::view::View;
 use guest_protocol::Pod as GuestPod;
 
@@ -12,7 +13,7 @@ const HOST_NAME_MAX: usize = 63;
 ///
 /// `nameservers` are those of the node (`dnsPolicy: Default`; there is no
 /// cluster DNS yet).
-pub(crate) fn guest_pod(view: View<'_>, nameservers: &[String]) -> GuestPod {
+pub(crate) fn guest_pod(view: View<'_>, nameservers: &[String], scratch: Scratch) -> GuestPod {
     let spec = view.spec();
     GuestPod {
         hostname: hostname(view),
@@ -22,7 +23,9 @@ pub(crate) fn guest_pod(view: View<'_>, nameservers: &[String]) -> GuestPod {
         share_process_namespace: spec
             .and_then(|s| s.share_process_namespace)
             .unwrap_or(false),
-        volumes: super::volumes::declare(view),
+        volumes: super::volumes::declare(view, &scratch),
+        layers: scratch.layers,
+        sysctls: super::sysctls::by_path(view),
         fs_group: fs_group(view),
     }
 }
@@ -125,7 +128,7 @@ mod tests {
                 "options": [{"name": "ndots", "value": "5"}, {"name": "edns0"}],
             },
         }));
-        let made = guest_pod(View(&pod), &["192.0.2.1".to_owned()]);
+        let made = guest_pod(View(&pod), &["192.0.2.1".to_owned()], Scratch::default());
         assert_eq!(
             made.hostname,
             "a-very-long-name-that-is-longer-than-linux-allows-for-host-name"

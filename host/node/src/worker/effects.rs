@@ -42,12 +42,7 @@ impl Worker {
                     }),
                 }
             }),
-            Step::SetUpGuest => {
-                let nameservers = shared.host.borrow().nameservers.clone();
-                let action = Action::SetUp(Box::new(guest_pod(View(&pod), &nameservers)));
-                let answer = self.command(action);
-                self.spawn(async move { set_up(answer).await });
-            }
+            Step::SetUpGuest => self.set_up_guest(),
             Step::FillVolumes => self.fill_volumes(),
             Step::StartContainer { container, attempt } => {
                 let commands = self
@@ -84,6 +79,14 @@ impl Worker {
             }
             Step::Delete => self.spawn(async move { Some(api::delete(&shared, &pod).await) }),
         }
+    }
+
+    fn set_up_guest(&self) {
+        let view = View(&self.pod);
+        let nameservers = self.shared.host.borrow().nameservers.clone();
+        let guest_pod = guest_pod(view, &nameservers, self.shared.scratch(view));
+        let answer = self.command(Action::SetUp(Box::new(guest_pod)));
+        self.spawn(async move { set_up(answer).await });
     }
 
     fn fill_volumes(&self) {

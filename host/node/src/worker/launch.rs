@@ -9,7 +9,7 @@ use image::Reference;
 use k8s_openapi::api::core::v1::Pod;
 use machine_spec::launch::Limits;
 use machine_spec::{
-    DiskId, DiskSpec, FdIndex, MachineId, MachineSpec, MemorySize, Start, Transport,
+    DiskAccess, DiskId, DiskSpec, FdIndex, MachineId, MachineSpec, MemorySize, Start, Transport,
 };
 use rustix::fd::OwnedFd;
 use std::fs::File;
@@ -188,7 +188,15 @@ fn describe(
         disks.push(DiskSpec {
             id: id.map_err(|error| Failure::other("image", error))?,
             file: index(fds.len())?,
-            read_only: true,
+            access: DiskAccess::Read,
+        });
+        fds.push(file.into());
+    }
+    if let Some((id, file)) = scratch_disk(shared, view, id)? {
+        disks.push(DiskSpec {
+            id,
+            file: index(fds.len())?,
+            access: DiskAccess::Scratch,
         });
         fds.push(file.into());
     }
@@ -210,6 +218,20 @@ fn describe(
     spec.check(fds.len())
         .map_err(|error| Failure::other("machine", error))?;
     Ok((spec, fds))
+}
+
+fn scratch_disk(
+    shared: &Shared,
+    view: View<'_>,
+    id: MachineId,
+) -> Result<Option<(DiskId, File)>, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::other("scratch disk", error);
+    let made = super::scratch::make(&shared.data, &shared.scratch(view), id);
+    let Some(file) = made.map_err(|error| failed(&error))? else {
+        return Ok(None);
+    };
+    let id = DiskId::new(guest_protocol::SCRATCH_DISK).map_err(|error| failed(&error))?;
+    Ok(Some((id, file)))
 }
 
 fn index(at: usize) -> Result<FdIndex, Failure> {

@@ -16,9 +16,11 @@ mod effects;
 mod launch;
 mod phases;
 mod running;
+mod scratch;
 mod volumes;
 
 pub(crate) use launch::{Adopted, Kernel};
+pub(crate) use scratch::unlimited;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::events::Events;
@@ -57,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) host: watch::Receiver<Host>,
     pub(crate) defaults: crate::pod::resources::Defaults,
     pub(crate) patience: Duration,
+    /// See `scratch::unlimited`.
+    pub(crate) scratch: Option<u64>,
 }
 
 /// What is known of the host and changes rarely.

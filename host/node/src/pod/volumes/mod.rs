@@ -1,7 +1,7 @@
 //! A pod's volumes: what the guest is told of them, where its containers mount
 //! them, and which ones this node does not have.
 //!
-//! Two kinds reach the guest: memory (`emptyDir`) and files (`configMap`,
+//! Three kinds reach the guest: memory and disk (`emptyDir`), and files (`configMap`,
 //! `secret`, `downwardAPI`, `projected`), whose content is in `content`.
 
 pub(crate) mod content;
@@ -9,17 +9,20 @@ mod downward;
 
 use super::environment::{ConfigError, expand_telling};
 use super::resources::units;
+use super::scratch::Scratch;
 use super::view::View;
 use guest_protocol::{Mount, VOLUMES_MAX, Volume as GuestVolume, VolumeKind};
 use k8s_openapi::api::core::v1::{Container, PodSpec, Volume, VolumeMount, VolumeProjection};
 use std::collections::BTreeMap;
 
 /// The pod's volumes, as the guest is told them.
-pub(crate) fn declare(view: View<'_>) -> Vec<GuestVolume> {
+pub(crate) fn declare(view: View<'_>, scratch: &Scratch) -> Vec<GuestVolume> {
     let volume = |volume: &Volume| GuestVolume {
         name: volume.name.clone(),
         kind: if is_files(volume) {
             VolumeKind::Files
+        } else if let Some(slice) = scratch.volumes.get(&volume.name) {
+            VolumeKind::Disk(*slice)
         } else {
             let limit = volume
                 .empty_dir
@@ -156,6 +159,7 @@ pub(crate) fn unsupported_mount(container: &Container) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::super::samples::pod;
+    use super::super::scratch::Space;
     use super::*;
     use serde_json::{Value, json};
 
@@ -204,9 +208,22 @@ mod tests {
             ]}],
         }));
         let view = View(&pod);
-        let kinds: Vec<_> = declare(view).into_iter().map(|v| v.kind).collect();
+        let kinds = |scratch: &Scratch| {
+            let all = declare(view, scratch).into_iter();
+            all.map(|v| v.kind).collect::<Vec<_>>()
+        };
         let wanted = [VolumeKind::Memory { size: 1 << 20 }, VolumeKind::Files];
-        assert_eq!(kinds, wanted);
+        assert_eq!(kinds(&Scratch::default()), wanted);
+        let space = Space {
+            unlimited: Some(1 << 30),
+            layer: 0,
+        };
+        let scratch = Scratch::plan(view, space);
+        let slice = scratch.volumes.get("d").copied().expect("a slice");
+        assert_eq!(
+            kinds(&scratch),
+            [VolumeKind::Disk(slice), VolumeKind::Files]
+        );
         let (_, container) = view.container("a").expect("given");
         let known = BTreeMap::from([("WHO".to_owned(), "me".to_owned())]);
         let outline = |known: &BTreeMap<String, String>| {
