@@ -22,6 +22,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -124,7 +125,7 @@ impl Collector {
         let asked = shown.iter().map(|one| {
             let uid = View(&one.pod).uid().to_owned();
             let mut guest = known.remove(&uid).unwrap_or_default();
-            let waiting = guest.waiting.take().or_else(|| question(one));
+            let waiting = guest.may_be_asked().then(|| question(one)).flatten();
             async move {
                 let outcome = match waiting {
                     Some(waiting) => answered(waiting, until).await,
@@ -205,6 +206,17 @@ impl Collector {
 }
 
 impl Guest {
+    /// Not while a question is open, and nobody waits for that one again. What
+    /// comes too late is of times past.
+    fn may_be_asked(&mut self) -> bool {
+        let open = self.waiting.as_mut().map(oneshot::Receiver::try_recv);
+        let still = matches!(open, Some(Err(TryRecvError::Empty)));
+        if !still {
+            self.waiting = None;
+        }
+        !still
+    }
+
     fn hear(&mut self, outcome: Outcome, now: Timestamp) {
         match outcome {
             Outcome::Said(at, stats) => self.said = Some((at, stats)),
@@ -303,4 +315,36 @@ fn size(directory: &Path, depth: u8) -> u64 {
         _ => 0,
     });
     sizes.fold(0, u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_asked_one_question_at_a_time() {
+        let mut guest = Guest::default();
+        assert!(guest.may_be_asked());
+        let (answer, waiting) = oneshot::channel();
+        guest.hear(Outcome::Silent(waiting), Timestamp::now());
+        assert!(!guest.may_be_asked() && !guest.may_be_asked());
+        drop(answer.send(Ok(Answer::Stats(Stats::default()))));
+        assert!(guest.may_be_asked(), "it has answered");
+        assert!(guest.said.is_none(), "too late");
+        let (answer, waiting) = oneshot::channel();
+        guest.hear(Outcome::Silent(waiting), Timestamp::now());
+        drop(answer);
+        assert!(guest.may_be_asked(), "its session broke");
+    }
+
+    #[test]
+    fn what_was_said_is_shown_for_a_while() {
+        let mut guest = Guest::default();
+        let at = |seconds: i64| Timestamp::from_second(seconds).unwrap_or_default();
+        guest.hear(Outcome::Said(at(100), Stats::default()), at(100));
+        guest.hear(Outcome::Nothing, at(150));
+        assert!(guest.said.is_some());
+        guest.hear(Outcome::Nothing, at(161));
+        assert!(guest.said.is_none());
+    }
 }
