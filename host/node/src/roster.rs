@@ -512,6 +512,7 @@ fn from_api(pod: &Pod, now: Timestamp) -> Observed {
                 end,
                 drained: true,
                 announced: false,
+                noticed_at: now,
             },
             ..Record::new()
         };

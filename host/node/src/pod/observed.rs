@@ -201,6 +201,9 @@ pub(crate) enum State {
         /// Whether all of its output is in the log.
         drained: bool,
         announced: bool,
+        /// By the node's clock; a guest's may be late.
+        #[serde(default)]
+        noticed_at: Timestamp,
     },
 }
 

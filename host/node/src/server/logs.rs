@@ -165,6 +165,7 @@ mod tests {
             end: end(attempt),
             drained: true,
             announced,
+            noticed_at: Timestamp::UNIX_EPOCH,
         };
         let waiting = "container \"a\" in pod \"web\" is waiting to start: ContainerCreating";
         let none = "previous terminated container \"a\" in pod \"web\" not found";

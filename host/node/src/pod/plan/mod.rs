@@ -391,10 +391,16 @@ fn report(plan: &mut Plan, pod: &Pod, observed: &Observed, now: Timestamp) {
 fn message_to_come(view: View<'_>, observed: &Observed, now: Timestamp) -> Option<Timestamp> {
     let ends = view.containers().filter_map(|(_, container)| {
         let record = observed.record(&container.name)?;
-        let State::Ended { end, drained, .. } = &record.state else {
+        let State::Ended {
+            end,
+            drained,
+            noticed_at,
+            ..
+        } = &record.state
+        else {
             return None;
         };
-        let until = later(end.finished_at, DRAIN);
+        let until = later(*noticed_at, DRAIN);
         let waits = !drained && record.epoch == observed.epoch && now < until;
         (waits && wants_tail(container, end)).then_some(until)
     });

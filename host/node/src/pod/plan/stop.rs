@@ -62,8 +62,12 @@ fn stop_containers(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Ti
                     go_on(plan, name, record, turn, now);
                 }
             }
-            State::Ended { end, drained, .. } => {
-                let until = later(end.finished_at, DRAIN);
+            State::Ended {
+                drained,
+                noticed_at,
+                ..
+            } => {
+                let until = later(*noticed_at, DRAIN);
                 if !drained && now < until && record.epoch == observed.epoch {
                     idle = false;
                     plan.wake_at(until);

@@ -126,6 +126,7 @@ impl Observed {
                     end: terminated(news.attempt, started_at, at_ns, end, message, now),
                     drained: false,
                     announced: false,
+                    noticed_at: now,
                 };
             }
         }
@@ -202,6 +203,7 @@ impl Observed {
         };
         let text = format!("Error: {}", end.message);
         record.state = State::Ended {
+            noticed_at: end.finished_at,
             end,
             drained: true,
             announced: false,
@@ -297,6 +299,7 @@ pub(super) fn lost(record: &Record, message: &str, now: Timestamp) -> State {
         },
         drained: true,
         announced: false,
+        noticed_at: now,
     }
 }
 
