@@ -73,7 +73,7 @@ soak: setup ## Long counts: power cuts, loops, fuzzing
 		--no-fail-fast $(addprefix -p ,$(FUZZED))
 	$(PART) "store power cuts" env STORE_POWER_CUTS=40000 cargo test --profile ci -p store
 	$(PART) "loops" $(SUITE) env ATOLL_LOOPS=10 cargo test --profile ci -p qemu-test \
-		--test pods -- killed_ phases_ exec_ logs_
+		--test pods -- nginx_serves killed_ phases_ exec_ logs_
 	$(PART) "power cuts" $(SUITE) env ATOLL_POWER_CUTS=50 cargo test --profile ci -p qemu-test \
 		--test power
 	@qemu-test/summary
