@@ -164,6 +164,17 @@ pub(crate) struct Record {
     /// What its probes say of the newest attempt.
     #[serde(default)]
     pub(crate) health: Health,
+    /// All output of the newest attempt came before the news of its end.
+    #[serde(skip)]
+    pub(crate) drained: Option<Drained>,
+}
+
+/// The output of an attempt is in the log, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Drained {
+    pub(crate) attempt: u32,
+    /// What it said last, where that is its termination message.
+    pub(crate) tail: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -357,6 +368,7 @@ impl Record {
             backoff: Backoff::default(),
             epoch: 0,
             health: Health::default(),
+            drained: None,
         }
     }
 
@@ -409,6 +421,7 @@ impl Record {
     /// What a checkpoint holds of it.
     fn lasting(&mut self) {
         self.health = self.health.lasting();
+        self.drained = None;
         match &mut self.state {
             State::PostStart { busy, .. }
             | State::Stopping {

@@ -210,13 +210,23 @@ impl World {
         };
         let (news, session) = (container.clone(), self.session);
         if session {
-            self.observe(Observation::Container(news.clone()));
-            if self.random.one_in(2) {
-                self.observe(Observation::LogsDrained {
-                    container: news.name,
-                    attempt: news.attempt,
-                    tail: Some("words".to_owned()),
-                });
+            // Each comes on its own connection.
+            let ended = Observation::Container(news.clone());
+            let drained = Observation::LogsDrained {
+                container: news.name,
+                attempt: news.attempt,
+                tail: Some("words".to_owned()),
+            };
+            match self.random.next() % 3 {
+                0 => self.observe(ended),
+                1 => [ended, drained]
+                    .map(|one| self.observe(one))
+                    .into_iter()
+                    .collect(),
+                _ => [drained, ended]
+                    .map(|one| self.observe(one))
+                    .into_iter()
+                    .collect(),
             }
         }
     }

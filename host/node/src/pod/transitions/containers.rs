@@ -2,7 +2,9 @@
 
 use super::super::backoff::later;
 use super::super::health::{Doom, Health};
-use super::super::observed::{Note, Observed, Record, Stage, StartFailure, State, Terminated};
+use super::super::observed::{
+    Drained, Note, Observed, Record, Stage, StartFailure, State, Terminated,
+};
 use super::super::view::{RestartPolicy, View, field_path, post_start, pre_stop, wants_tail};
 use super::images::pulled_message;
 use guest_protocol::{ContainerState as GuestContainer, End, Phase};
@@ -130,6 +132,7 @@ impl Observed {
                 };
             }
         }
+        self.take_drained(view, &news.name);
         if !fresh {
             return Vec::new();
         }
@@ -233,11 +236,25 @@ impl Observed {
     ) {
         if let Some(record) = self.containers.get_mut(container)
             && record.attempt == attempt
-            && let State::Ended { drained, end, .. } = &mut record.state
+        {
+            record.drained = Some(Drained { attempt, tail });
+            self.take_drained(view, container);
+        }
+    }
+
+    /// Output and end of an attempt come on connections of their own, either
+    /// first.
+    fn take_drained(&mut self, view: View<'_>, container: &str) {
+        let Some(record) = self.containers.get_mut(container) else {
+            return;
+        };
+        let attempt = record.attempt;
+        if let State::Ended { drained, end, .. } = &mut record.state
+            && let Some(all) = record.drained.take_if(|all| all.attempt == attempt)
         {
             *drained = true;
             let described = view.container(container);
-            if let (Some((_, own)), Some(tail)) = (described, tail)
+            if let (Some((_, own)), Some(tail)) = (described, all.tail)
                 && wants_tail(own, end)
             {
                 end.message = tail;
@@ -365,4 +382,52 @@ fn killing(view: View<'_>, container: &str, doom: Option<Doom>) -> String {
 pub(super) fn container_path(view: View<'_>, container: &str) -> Option<String> {
     view.container(container)
         .map(|(role, _)| field_path(role, container))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::observed::{Machine, Observation};
+    use super::super::super::samples::pod;
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn output_and_end_come_in_any_order() {
+        let pod = pod(json!({"restartPolicy": "Never", "containers": [
+            {"name": "a", "image": "a:1", "terminationMessagePolicy": "FallbackToLogsOnError"}]}));
+        let view = View(&pod);
+        let now = Timestamp::UNIX_EPOCH;
+        let news = |phase| {
+            Observation::Container(GuestContainer {
+                name: "a".to_owned(),
+                attempt: 0,
+                started_at_ns: 0,
+                phase,
+            })
+        };
+        let ended = news(Phase::Ended {
+            at_ns: 0,
+            end: End::Code(3),
+            message: String::new(),
+        });
+        let drained = Observation::LogsDrained {
+            container: "a".to_owned(),
+            attempt: 0,
+            tail: Some("words".to_owned()),
+        };
+        for order in [[&ended, &drained], [&drained, &ended]] {
+            let mut observed = Observed::new(now);
+            observed.machine = Machine::Ready;
+            observed.begin_container(view, "a", 0, now);
+            observed.observe(view, news(Phase::Running { pid: 1 }), now);
+            for observation in order {
+                observed.observe(view, observation.clone(), now);
+            }
+            let record = observed.record("a").expect("it is there");
+            let State::Ended { end, drained, .. } = &record.state else {
+                panic!("{record:?}");
+            };
+            assert_eq!((end.message.as_str(), *drained), ("words", true));
+        }
+    }
 }
