@@ -61,7 +61,7 @@ pub(crate) fn probes_decide(appliance: &mut Appliance) -> Result<()> {
         kubectl.run(&[&exec[..], words].concat())
     };
     main(&["rm", "/tmp/www/ok"])?;
-    until_ready(appliance, "False")?;
+    until_ready(appliance, "FalseContainersNotReady")?;
     let message = appliance.until_event_with("health", "Unhealthy", "Readiness")?;
     // Before the server listened, a first probe may have found nobody.
     let refused = "dial tcp 127.0.0.1:8080: connect: connection refused";
@@ -82,8 +82,9 @@ pub(crate) fn probes_decide(appliance: &mut Appliance) -> Result<()> {
     ends_in_order(appliance)
 }
 
+/// Waits for the condition's status, with its reason if there is one.
 fn until_ready(appliance: &Appliance, wanted: &str) -> Result<()> {
-    let path = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+    let path = "jsonpath={range .status.conditions[?(@.type==\"Ready\")]}{.status}{.reason}{end}";
     wait::until_equal("condition Ready", SLOW, &wanted.to_owned(), || {
         appliance.kubectl.run(&["get", "pod", "health", "-o", path])
     })

@@ -212,8 +212,13 @@ fn by_type(object: &Value, patch: &mut Value) {
     };
     let before = object["status"]["conditions"].as_array();
     for old in before.into_iter().flatten() {
-        if !conditions.iter().any(|new| new["type"] == old["type"]) {
-            conditions.push(old.clone());
+        match conditions.iter_mut().find(|new| new["type"] == old["type"]) {
+            Some(new) => {
+                let mut merged = old.clone();
+                merge(&mut merged, new.take());
+                *new = merged;
+            }
+            None => conditions.push(old.clone()),
         }
     }
 }

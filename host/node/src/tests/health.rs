@@ -109,6 +109,7 @@ async fn readiness_follows_the_startup_probe_its_own_and_gates() {
     stage.api.put(POD, pod);
     let ready = |s: &Value| condition(s, "Ready")["status"] == "True";
     let status = stage.status("a ready pod", ready).await;
+    assert_eq!(condition(&status, "Ready").get("reason"), None);
     assert_eq!(condition(&status, "example.test/go")["status"], "True");
     // A new node takes the verdicts over.
     node.stop(Shutdown::Restart).await;

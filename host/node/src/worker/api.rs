@@ -64,6 +64,12 @@ fn status_patch(pod: &Pod, status: &PodStatus) -> Result<Value, serde_json::Erro
             name.is_some_and(|name| OWN_CONDITIONS.contains(&name))
         };
         conditions.retain(own);
+        // Merged field by field, a reason of before would stay.
+        for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
+            for field in ["reason", "message", "observedGeneration"] {
+                condition.entry(field).or_insert(Value::Null);
+            }
+        }
     }
     // Merged by their keys, addresses of the past would stay.
     if let Some(ips) = wanted.get_mut("hostIPs").and_then(Value::as_array_mut) {
