@@ -443,6 +443,11 @@ fn every_kind_is_explained() {
         for line in listed.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             let version = words[words.len() - 3];
+            // An old kubectl takes the kind from the name alone, and these
+            // share theirs with nodes and pods.
+            if version.starts_with("metrics.k8s.io/") {
+                continue;
+            }
             s.run(&["explain", words[0], "--api-version", version])
                 .says("FIELDS:")
                 .says("metadata");
