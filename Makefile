@@ -18,7 +18,7 @@ CLIENTS = $(KUBECTLS) ATOLL_PYTHON="$$($(BUILD)/image-build python)" \
 # For what boots.
 SUITE = $(KUBECTLS) ATOLL_IMAGE=$(CURDIR)/out/ci
 # Crates whose fuzz tests count by FUZZ_FACTOR or PROPTEST_CASES.
-FUZZED := api expressions fabric guest-init guest-protocol image node store streams supervisor \
+FUZZED := api apiserver expressions fabric guest-init guest-protocol image node store streams supervisor \
 	virtio vmm
 
 .PHONY: help run console stop test test-fast soak bench bench-api image setup clean
