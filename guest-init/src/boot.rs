@@ -117,7 +117,7 @@ pub(crate) fn prepare(place: &Place) {
         &fs::write("/proc/self/oom_score_adj", "-1000"),
     );
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let available = crate::stats::meminfo(&memory, "MemAvailable");
+    let available = guest_protocol::figures::meminfo(&memory, "MemAvailable");
     step("cgroup", &crate::cgroup::set_up(&place.cgroup, available));
 }
 

@@ -10,6 +10,7 @@
 //! the same program runs in tests.
 
 use guest_protocol::Limits;
+use guest_protocol::figures::field;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -93,14 +94,6 @@ fn settings(limits: Limits) -> Vec<(&'static str, String)> {
     settings
 }
 
-/// The value of `NAME value` in a flat keyed file.
-pub(crate) fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| {
-        let (key, value) = line.split_once(' ')?;
-        (key == name).then(|| value.trim().parse().ok())?
-    })
-}
-
 fn delegate(group: &Path) {
     for controller in ["+memory", "+pids", "+cpu"] {
         try_write(group, "cgroup.subtree_control", controller);
@@ -158,13 +151,5 @@ mod tests {
             );
         }
         assert_eq!(settings(Limits::default()).len(), 1, "0 is no limit");
-    }
-
-    #[test]
-    fn fields_are_found_by_whole_names() {
-        let events = "oom 3\noom_kill 2\noom_group_kill x\n";
-        assert_eq!(field(events, "oom_kill"), Some(2));
-        assert_eq!(field(events, "oom_group_kill"), None);
-        assert_eq!(field(events, "low"), None);
     }
 }

@@ -4,9 +4,9 @@
 //! could serve is not asked.
 
 use crate::attempt::Attempt;
-use crate::cgroup::field;
 use crate::guest::{Guest, Place};
 use crate::volume;
+use guest_protocol::figures::{field, meminfo, nanoseconds};
 use guest_protocol::{
     ContainerStats, Filesystem, InterfaceStats, IoStats, MemoryStats, Phase, Pod, Stats,
     Throttling, VolumeStats,
@@ -27,7 +27,7 @@ pub(crate) fn collect(guest: &Guest) -> Stats {
         memory_available: meminfo(&memory, "MemAvailable"),
         cpu_ns: cpu_ns(&cpu),
         containers: running.iter().map(|attempt| container(attempt)).collect(),
-        interfaces: interfaces(&network),
+        interfaces: InterfaceStats::read(&network, INTERFACES_MAX),
         volumes: guest
             .pod()
             .map(|pod| volumes(&guest.place, &pod))
@@ -54,57 +54,26 @@ fn of_group(group: &Path) -> ContainerStats {
     let read = |file: &str| fs::read_to_string(group.join(file)).unwrap_or_default();
     let number = |file: &str| read(file).trim().parse::<u64>().ok();
     let (cpu, memory) = (read("cpu.stat"), read("memory.stat"));
-    let ns = |name: &str| field(&cpu, name).map(|us| us.saturating_mul(1000));
-    let of = |name: &str| field(&memory, name).unwrap_or(0);
+    let ns = |name: &str| nanoseconds(&cpu, name);
     let usage = number("memory.current");
     ContainerStats {
         name: String::new(),
         cpu_ns: ns("usage_usec").unwrap_or(0),
-        memory_working_set: usage.unwrap_or(0).saturating_sub(of("inactive_file")),
+        memory_working_set: usage
+            .unwrap_or(0)
+            .saturating_sub(field(&memory, "inactive_file").unwrap_or(0)),
         pids: number("pids.current").unwrap_or(0),
         attempt: None,
         cpu_user_ns: ns("user_usec"),
         cpu_system_ns: ns("system_usec"),
-        throttling: field(&cpu, "nr_periods").map(|periods| Throttling {
-            periods,
-            throttled_periods: field(&cpu, "nr_throttled").unwrap_or(0),
-            throttled_ns: ns("throttled_usec").unwrap_or(0),
-        }),
-        memory: usage.map(|usage| MemoryStats {
-            usage,
-            rss: of("anon"),
-            cache: of("file"),
-            mapped_file: of("file_mapped"),
-            active_file: of("active_file"),
-            inactive_file: of("inactive_file"),
-            page_faults: of("pgfault"),
-            major_page_faults: of("pgmajfault"),
-        }),
+        throttling: Throttling::read(&cpu),
+        memory: usage.map(|usage| MemoryStats::read(usage, &memory)),
         oom_kills: field(&read("memory.events"), "oom_kill"),
         io: fs::read_to_string(group.join("io.stat"))
             .ok()
-            .map(|text| io(&text)),
+            .map(|text| IoStats::read(&text)),
         layer: None,
     }
-}
-
-/// `MAJOR:MINOR rbytes=N wbytes=N rios=N wios=N ...` a line, summed up.
-fn io(text: &str) -> IoStats {
-    let mut sum = IoStats::default();
-    for word in text.split_whitespace() {
-        let Some((key, value)) = word.split_once('=') else {
-            continue;
-        };
-        let counter = match key {
-            "rbytes" => &mut sum.read_bytes,
-            "wbytes" => &mut sum.write_bytes,
-            "rios" => &mut sum.reads,
-            "wios" => &mut sum.writes,
-            _ => continue,
-        };
-        *counter = counter.saturating_add(value.parse().unwrap_or(0));
-    }
-    sum
 }
 
 /// The writable layer of a process's root: what the overlay says is what lies
@@ -156,55 +125,6 @@ fn volumes(place: &Place, pod: &Pod) -> Vec<VolumeStats> {
     names.filter_map(one).collect()
 }
 
-/// Of `/proc/net/dev`: a name, eight figures received, eight sent.
-fn interfaces(text: &str) -> Vec<InterfaceStats> {
-    let one = |line: &str| {
-        let (name, figures) = line.split_once(':')?;
-        let figures = figures.split_whitespace().map(|text| text.parse().ok());
-        let figures: Vec<u64> = figures.collect::<Option<_>>()?;
-        let [
-            rx_bytes,
-            rx_packets,
-            rx_errors,
-            rx_dropped,
-            _,
-            _,
-            _,
-            _,
-            tx_bytes,
-            tx_packets,
-            tx_errors,
-            tx_dropped,
-            ..,
-        ] = figures[..]
-        else {
-            return None;
-        };
-        Some(InterfaceStats {
-            name: name.trim().to_owned(),
-            rx_bytes,
-            rx_packets,
-            rx_errors,
-            rx_dropped,
-            tx_bytes,
-            tx_packets,
-            tx_errors,
-            tx_dropped,
-        })
-    };
-    let all = text.lines().filter_map(one).filter(|one| one.name != "lo");
-    all.take(INTERFACES_MAX).collect()
-}
-
-/// In bytes; 0 if it is not there.
-pub(crate) fn meminfo(text: &str, name: &str) -> u64 {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    number.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10
-}
-
 /// Busy time of all processors: the first line's ticks of 10 ms (USER_HZ) but
 /// idle and iowait, which stand at the fourth and fifth place; guest time is
 /// in user time already (proc_stat(5)).
@@ -222,38 +142,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_read_from_their_lines() {
-        let memory = "MemTotal:  2048 kB\nMemAvailable:    1 kB\n";
-        assert_eq!(meminfo(memory, "MemTotal"), 2 << 20);
-        assert_eq!(meminfo(memory, "MemFree"), 0);
+    fn busy_time_is_what_is_neither_idle_nor_waiting() {
         assert_eq!(cpu_ns("cpu  1 2 3 100 100 4 5 6 7 8\n"), 21 * 10_000_000);
-    }
-
-    #[test]
-    fn devices_are_summed_up() {
-        let text = "253:0 rbytes=10 wbytes=2 rios=3 wios=1 dbytes=9 dios=9\n\
-                    253:16 rbytes=5 wbytes=x rios\n";
-        let wanted = IoStats {
-            read_bytes: 15,
-            write_bytes: 2,
-            reads: 3,
-            writes: 1,
-        };
-        assert_eq!(io(text), wanted);
-        assert_eq!(io(""), IoStats::default());
-    }
-
-    #[test]
-    fn interfaces_but_the_loopback_are_read() {
-        let text = "Inter-|   Receive    |  Transmit\n face |bytes packets\n\
-            lo: 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n\
-            eth0: 10 11 12 13 0 0 0 0 20 21 22 23 0 0 0 0\n broken: 1 x\n";
-        let [eth0] = &interfaces(text)[..] else {
-            panic!("one interface");
-        };
-        assert_eq!((eth0.name.as_str(), eth0.rx_bytes), ("eth0", 10));
-        assert_eq!((eth0.rx_dropped, eth0.tx_bytes), (13, 20));
-        assert_eq!((eth0.tx_packets, eth0.tx_dropped), (21, 23));
     }
 
     #[test]

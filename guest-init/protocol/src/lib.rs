@@ -23,6 +23,7 @@
 //! the guest carries out.
 
 mod capability;
+pub mod figures;
 mod frame;
 mod pod;
 mod stats;

@@ -3,6 +3,7 @@
 //! may read.
 
 use super::sample::{Processes, Usage};
+use guest_protocol::figures::{field, meminfo, nanoseconds};
 use guest_protocol::{Filesystem, InterfaceStats, IoStats, MemoryStats, Throttling};
 use jiff::Timestamp;
 use std::path::{Path, PathBuf};
@@ -39,8 +40,8 @@ impl Sources {
     /// is what isn't free, as cadvisor has it.
     pub(super) fn node(&self) -> Usage {
         let mut usage = group(&self.cgroup).unwrap_or_default();
-        let meminfo = self.proc("meminfo");
-        let (total, free) = (line(&meminfo, "MemTotal:"), line(&meminfo, "MemFree:"));
+        let text = self.proc("meminfo");
+        let (total, free) = (meminfo(&text, "MemTotal"), meminfo(&text, "MemFree"));
         let used = total.saturating_sub(free);
         usage.memory.usage = used;
         usage.working_set = used.saturating_sub(usage.memory.inactive_file);
@@ -49,7 +50,7 @@ impl Sources {
     }
 
     pub(super) fn memory(&self) -> u64 {
-        line(&self.proc("meminfo"), "MemTotal:")
+        meminfo(&self.proc("meminfo"), "MemTotal")
     }
 
     /// Of one machine, by the name of its group.
@@ -69,7 +70,7 @@ impl Sources {
     }
 
     pub(super) fn interfaces(&self) -> Vec<InterfaceStats> {
-        interfaces(&self.proc("net/dev"))
+        InterfaceStats::read(&self.proc("net/dev"), INTERFACES_MAX)
     }
 
     pub(super) fn booted_at(&self) -> Timestamp {
@@ -81,7 +82,7 @@ impl Sources {
             .unwrap_or_default()
     }
 
-    pub(super) fn processes(&self) -> Option<Processes> {
+    pub(crate) fn processes(&self) -> Option<Processes> {
         let max = self.proc("sys/kernel/pid_max").trim().parse().ok()?;
         let loadavg = self.proc("loadavg");
         let (_, now) = loadavg.split_whitespace().nth(3)?.split_once('/')?;
@@ -102,96 +103,30 @@ fn group(path: &Path) -> Option<Usage> {
     let read = |file: &str| text(&path.join(file));
     let number = |file: &str| read(file).trim().parse::<u64>().ok();
     let memory = read("memory.stat");
-    let of = |name: &str| field(&memory, name).unwrap_or(0);
-    let ns = |name: &str| field(&cpu, name).map(|us| us.saturating_mul(1000));
+    let ns = |name: &str| nanoseconds(&cpu, name);
     let usage = number("memory.current").unwrap_or(0);
+    let figures = MemoryStats::read(usage, &memory);
     Some(Usage {
         at: Timestamp::now(),
         cpu_ns: ns("usage_usec").unwrap_or(0),
         cpu_user_ns: ns("user_usec"),
         cpu_system_ns: ns("system_usec"),
         cpu_rate: None,
-        throttling: field(&cpu, "nr_periods").map(|periods| Throttling {
-            periods,
-            throttled_periods: field(&cpu, "nr_throttled").unwrap_or(0),
-            throttled_ns: ns("throttled_usec").unwrap_or(0),
-        }),
-        memory: MemoryStats {
-            usage,
-            rss: of("anon"),
-            cache: of("file"),
-            mapped_file: of("file_mapped"),
-            active_file: of("active_file"),
-            inactive_file: of("inactive_file"),
-            page_faults: of("pgfault"),
-            major_page_faults: of("pgmajfault"),
-        },
-        working_set: usage.saturating_sub(of("inactive_file")),
+        throttling: Throttling::read(&cpu),
+        working_set: usage.saturating_sub(figures.inactive_file),
+        memory: figures,
         memory_limit: number("memory.max"),
         oom_kills: field(&read("memory.events"), "oom_kill"),
         io: std::fs::read_to_string(path.join("io.stat"))
             .ok()
-            .map(|text| io(&text)),
+            .map(|text| IoStats::read(&text)),
         pids: number("pids.current").unwrap_or(0),
-    })
-}
-
-/// The value of `NAME value` in a flat keyed file.
-fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| {
-        let (key, value) = line.split_once(' ')?;
-        (key == name).then(|| value.trim().parse().ok())?
     })
 }
 
 fn line_of(text: &str, start: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(start))?;
     rest.split_whitespace().next()?.parse().ok()
-}
-
-/// A line of `/proc/meminfo`, in bytes.
-fn line(meminfo: &str, name: &str) -> u64 {
-    line_of(meminfo, name).unwrap_or(0).saturating_mul(1024)
-}
-
-/// `MAJOR:MINOR rbytes=N wbytes=N rios=N wios=N ...` a line, summed up.
-fn io(text: &str) -> IoStats {
-    let sum = |key: &str| {
-        let values = text.split_whitespace().filter_map(|word| {
-            let value = word.strip_prefix(key)?.strip_prefix('=')?;
-            value.parse::<u64>().ok()
-        });
-        values.fold(0_u64, u64::saturating_add)
-    };
-    IoStats {
-        read_bytes: sum("rbytes"),
-        write_bytes: sum("wbytes"),
-        reads: sum("rios"),
-        writes: sum("wios"),
-    }
-}
-
-/// Of `/proc/net/dev`, but the loopback.
-fn interfaces(text: &str) -> Vec<InterfaceStats> {
-    let one = |line: &str| {
-        let (name, figures) = line.split_once(':')?;
-        let figures = figures.split_whitespace().map(|text| text.parse().ok());
-        let figures: Vec<u64> = figures.collect::<Option<_>>()?;
-        let at = |place: usize| figures.get(place).copied();
-        Some(InterfaceStats {
-            name: name.trim().to_owned(),
-            rx_bytes: at(0)?,
-            rx_packets: at(1)?,
-            rx_errors: at(2)?,
-            rx_dropped: at(3)?,
-            tx_bytes: at(8)?,
-            tx_packets: at(9)?,
-            tx_errors: at(10)?,
-            tx_dropped: at(11)?,
-        })
-    };
-    let all = text.lines().filter_map(one).filter(|one| one.name != "lo");
-    all.take(INTERFACES_MAX).collect()
 }
 
 pub(super) fn disk(path: &Path) -> Option<Filesystem> {

@@ -1,6 +1,7 @@
 //! Looks at the machine. What can't be read is absent or zero, and logged by
 //! nobody: the next look is ten seconds away.
 
+use guest_protocol::figures::meminfo;
 use serde::Deserialize;
 use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -50,7 +51,7 @@ impl Facts {
     }
 
     pub(crate) fn look(&self) -> Seen {
-        let meminfo = read("/proc/meminfo");
+        let memory = read("/proc/meminfo");
         let disk = rustix::fs::statvfs(&self.data).ok();
         let boot_id = read("/proc/sys/kernel/random/boot_id").trim().to_owned();
         let uuid = read("/sys/class/dmi/id/product_uuid").trim().to_lowercase();
@@ -60,8 +61,8 @@ impl Facts {
             .find(|id| !id.is_empty());
         Seen {
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
-            memory: kilobytes(&meminfo, "MemTotal:"),
-            memory_available: kilobytes(&meminfo, "MemAvailable:"),
+            memory: meminfo(&memory, "MemTotal"),
+            memory_available: meminfo(&memory, "MemAvailable"),
             disk: disk
                 .as_ref()
                 .map_or(0, |d| d.f_blocks.saturating_mul(d.f_frsize)),
@@ -83,16 +84,6 @@ impl Facts {
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
-}
-
-/// A line of `/proc/meminfo`, in bytes.
-fn kilobytes(meminfo: &str, name: &str) -> u64 {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|rest| rest.split_whitespace().next());
-    number
-        .and_then(|n| n.parse::<u64>().ok())
-        .unwrap_or(0)
-        .saturating_mul(1024)
 }
 
 /// The threads that may still be made, by `/proc/loadavg` and `pid_max`.
@@ -162,6 +153,6 @@ mod tests {
             "{seen:?}"
         );
         assert!(seen.memory_available <= seen.memory, "{seen:?}");
-        assert_eq!(kilobytes("MemTotal:  7 kB\n", "MemTotal:"), 7168);
+        assert_eq!(meminfo("MemTotal:  7 kB\n", "MemTotal"), 7168);
     }
 }
