@@ -138,11 +138,15 @@ pub(crate) fn pre_stop(container: &Container) -> Option<&LifecycleHandler> {
     container.lifecycle.as_ref()?.pre_stop.as_ref()
 }
 
-/// Whether the end of its output is the message of such an end
+/// Whether the end of its output may be its message
 /// (`terminationMessagePolicy: FallbackToLogsOnError`).
+pub(crate) fn falls_back_to_log(container: &Container) -> bool {
+    container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError")
+}
+
+/// Whether it is, of such an end.
 pub(crate) fn wants_tail(container: &Container, end: &Terminated) -> bool {
-    let policy = container.termination_message_policy.as_deref();
-    policy == Some("FallbackToLogsOnError") && end.exit_code != 0 && end.message.is_empty()
+    falls_back_to_log(container) && end.exit_code != 0 && end.message.is_empty()
 }
 
 pub(crate) fn image_of(container: &Container) -> &str {

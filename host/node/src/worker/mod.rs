@@ -31,7 +31,7 @@ use crate::machine::{Control, Launcher, Process};
 use crate::pod::environment::HostFacts;
 use crate::pod::observed::{ApiSide, Machine, State};
 use crate::pod::plan::Plan;
-use crate::pod::view::View;
+use crate::pod::view::{View, falls_back_to_log};
 use crate::pod::{Observation, Observed, Step, plan};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -360,9 +360,8 @@ impl Worker {
             let file = directory.and_then(|d| logs::attempt_file(&d, name, record.attempt));
             let Some(file) = file else { continue };
             let key = (name.clone(), record.attempt);
-            let fallback = view.container(name).is_some_and(|(_, own)| {
-                own.termination_message_policy.as_deref() == Some("FallbackToLogsOnError")
-            });
+            let described = view.container(name);
+            let fallback = described.is_some_and(|(_, own)| falls_back_to_log(own));
             if let Some(progress) = running.follow_log(&key, file, fallback, &self.reports) {
                 self.progress.insert(key, progress);
             }
