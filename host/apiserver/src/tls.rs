@@ -2,13 +2,12 @@
 //! the client's toward nodes.
 
 use crate::pki::{Credential, PkiError};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use reconcile::AnyCertificate;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
 
 fn broken(what: &str, e: &dyn std::fmt::Display) -> PkiError {
@@ -75,7 +74,7 @@ pub(crate) fn unverified(identity_of: Option<&Credential>) -> Result<ClientConfi
         .with_safe_default_protocol_versions()
         .map_err(|e| broken("TLS", &e))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unverified(provider())));
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())));
     match identity_of {
         None => Ok(config.with_no_client_auth()),
         Some(credential) => {
@@ -84,55 +83,6 @@ pub(crate) fn unverified(identity_of: Option<&Credential>) -> Result<ClientConfi
                 .with_client_auth_cert(chain, key)
                 .map_err(|e| broken("a client's certificate", &e))
         }
-    }
-}
-
-/// Takes any certificate; the server still has to hold its key.
-#[derive(Debug)]
-struct Unverified(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

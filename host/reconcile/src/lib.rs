@@ -23,6 +23,7 @@ mod reflector;
 pub mod resource;
 mod tls;
 mod transport;
+mod unverified;
 mod watch;
 
 pub use backoff::{Backoff, random};
@@ -36,4 +37,5 @@ pub use reflector::Reflector;
 pub use resource::{ListOptions, ObjectKey, Resource, WatchOptions};
 pub use tls::{TlsError, TlsTransport};
 pub use transport::{Body, Transport, TransportError};
+pub use unverified::AnyCertificate;
 pub use watch::{WatchEvent, WatchStream};
