@@ -2,7 +2,7 @@
 //! the order in which they came.
 
 use super::OUTPUT_MAX;
-use crate::guest::{GuestError, GuestStream};
+use crate::guest::{self, GuestError};
 use crate::machine::Control;
 use guest_protocol::{Channel, Exec, Open, Stream};
 
@@ -11,7 +11,6 @@ pub(super) async fn run(
     container: &str,
     args: &[String],
 ) -> Result<(i32, String), GuestError> {
-    let mut guest = GuestStream(control.connect(guest_protocol::PORT).await?);
     let exec = Exec {
         container: container.to_owned(),
         args: args.to_vec(),
@@ -20,7 +19,7 @@ pub(super) async fn run(
         stderr: true,
         tty: false,
     };
-    guest.open(&Open::Exec(Box::new(exec))).await?;
+    let mut guest = guest::connect(control, &Open::Exec(Box::new(exec))).await?;
     let mut output = Vec::new();
     loop {
         let (channel, payload) = guest.read().await?.ok_or(GuestError::Closed)?;

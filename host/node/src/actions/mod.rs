@@ -15,7 +15,7 @@ mod grpc;
 mod http;
 mod tls;
 
-use crate::guest::{GuestError, GuestStream};
+use crate::guest::{self, GuestError};
 use crate::machine::Control;
 use crate::pod::action::Action;
 use crate::pod::health::Outcome;
@@ -41,7 +41,7 @@ pub(crate) async fn probe(
             None => Outcome::Failure(format!("command {:?} timed out", args.join(" "))),
             Some(Ok((0, _))) => Outcome::Success,
             Some(Ok((_, output))) => Outcome::Failure(output),
-            Some(Err(error)) => Outcome::Error(told(error)),
+            Some(Err(error)) => Outcome::Error(error.told()),
         },
         Action::Http(get) => {
             let got = in_time(timeout, http::probe(control, get, PROBE_AGENT)).await;
@@ -75,7 +75,7 @@ pub(crate) async fn hook(
             Action::Exec(args) => match exec::run(control, container, args).await {
                 Ok((0, _)) => Ok(()),
                 Ok((code, output)) => Err(format!("exit code {code}: {output}")),
-                Err(error) => Err(told(error)),
+                Err(error) => Err(error.told()),
             },
             // Any answer will do, whatever its status.
             Action::Http(get) => http::ask(control, get, HOOK_AGENT).await.map(|_| ()),
@@ -100,22 +100,11 @@ async fn in_time<T>(timeout: Duration, action: impl Future<Output = T>) -> Optio
 
 /// A connection to a port of the pod; the error is as Go tells it.
 async fn connect(control: &Control, port: u16) -> Result<UnixStream, String> {
-    let opened = async {
-        let mut stream = GuestStream(control.connect(guest_protocol::PORT).await?);
-        stream.open(&Open::PortForward { port }).await?;
-        Ok::<_, GuestError>(stream.0)
-    };
-    opened.await.map_err(|error| match error {
+    let opened = guest::connect(control, &Open::PortForward { port }).await;
+    opened.map(|stream| stream.0).map_err(|error| match error {
         GuestError::Refused(refusal) if refusal.kind == RefusalKind::NotFound => {
             format!("dial tcp 127.0.0.1:{port}: connect: connection refused")
         }
-        error => format!("dial tcp 127.0.0.1:{port}: {}", told(error)),
+        error => format!("dial tcp 127.0.0.1:{port}: {}", error.told()),
     })
-}
-
-fn told(error: GuestError) -> String {
-    match error {
-        GuestError::Refused(refusal) => refusal.message,
-        error => error.to_string(),
-    }
 }

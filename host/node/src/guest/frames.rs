@@ -1,10 +1,12 @@
 //! Frames on an async stream, and the opening of a connection.
 
+use crate::machine::Control;
 use guest_protocol::{Channel, FrameError, HEADER_LEN, Header, Open, Opened, Refusal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GuestError {
@@ -22,6 +24,29 @@ pub(crate) enum GuestError {
     Closed,
     #[error("the machine can't be reached: {0}")]
     Machine(#[from] crate::machine::ControlError),
+}
+
+impl GuestError {
+    /// A guest's refusal in its own words.
+    pub(crate) fn told(self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.message,
+            error => error.to_string(),
+        }
+    }
+}
+
+/// A new connection to the agent of a guest that has taken `open`.
+///
+/// # Errors
+/// The guest's refusal, or that it is not there.
+pub(crate) async fn connect(
+    control: &Control,
+    open: &Open,
+) -> Result<GuestStream<UnixStream>, GuestError> {
+    let mut stream = GuestStream(control.connect(guest_protocol::PORT).await?);
+    stream.open(open).await?;
+    Ok(stream)
 }
 
 /// One half or both of a connection, in frames.

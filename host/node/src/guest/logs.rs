@@ -1,7 +1,7 @@
 //! The log session of one attempt: output is handed on in order, and what is
 //! safe is acknowledged, so that a session that breaks goes on where it was.
 
-use super::frames::{GuestError, GuestStream};
+use super::frames::{GuestError, connect};
 use crate::machine::Control;
 use guest_protocol::{Channel, Log, Open};
 use std::time::Duration;
@@ -58,14 +58,12 @@ async fn session(
     offset: &mut u64,
     sink: &mut impl FnMut(LogPiece<'_>) -> std::io::Result<()>,
 ) -> Result<(), GuestError> {
-    let stream = source.control.connect(guest_protocol::PORT).await?;
-    let mut stream = GuestStream(stream);
     let open = Open::Logs {
         container: source.container.clone(),
         attempt: source.attempt,
         from: *offset,
     };
-    stream.open(&open).await?;
+    let mut stream = connect(&source.control, &open).await?;
     let mut realtime_ns = 0;
     loop {
         let (channel, payload) = stream.read().await?.ok_or(GuestError::Closed)?;

@@ -7,6 +7,6 @@ mod frames;
 mod logs;
 mod session;
 
-pub(crate) use frames::{GuestError, GuestStream};
+pub(crate) use frames::{GuestError, GuestStream, connect};
 pub(crate) use logs::{LogPiece, LogSource, follow};
 pub(crate) use session::{Command, Session, command_channel};

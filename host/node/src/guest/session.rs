@@ -9,7 +9,7 @@
 //! At most 64 commands wait. A command whose connection breaks is answered by
 //! the drop of its channel: the next snapshot tells what became of it.
 
-use super::frames::{GuestError, GuestStream};
+use super::frames::{GuestError, GuestStream, connect};
 use crate::machine::Control;
 use crate::pod::Observation;
 use guest_protocol::{Action, Answer, Event, Open, Refusal, VERSION};
@@ -103,13 +103,12 @@ impl Session {
     }
 
     async fn open(&self) -> Result<(GuestStream<UnixStream>, Observation), GuestError> {
-        let mut stream = GuestStream(self.control.connect(guest_protocol::PORT).await?);
         let open = Open::Control {
             version: VERSION,
             entropy: (self.entropy)(),
             realtime_ns: (self.realtime_ns)(),
         };
-        stream.open(&open).await?;
+        let mut stream = connect(&self.control, &open).await?;
         match stream.read_json::<Event>().await? {
             Some(Event::Snapshot { set_up, containers }) => {
                 Ok((stream, Observation::SessionUp { set_up, containers }))

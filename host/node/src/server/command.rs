@@ -2,7 +2,7 @@
 //! guest, both bounded by the other's pace.
 
 use super::routes::{Body, Refusal, Target};
-use crate::guest::{GuestError, GuestStream};
+use crate::guest::{GuestError, GuestStream, connect};
 use crate::logs::boolean;
 use crate::machine::Control;
 use crate::worker::Shown;
@@ -130,8 +130,7 @@ async fn serve(mut client: RemoteCommand, control: Control, open: Open) {
     let status = match ended {
         Ok(0) => Status::Success,
         Ok(code) => Status::ExitCode(code),
-        Err(GuestError::Refused(refusal)) => Status::Error(refusal.message),
-        Err(error) => Status::Error(error.to_string()),
+        Err(error) => Status::Error(error.told()),
     };
     let RemoteCommand {
         stdout,
@@ -151,8 +150,7 @@ async fn run(
     control: &Control,
     open: &Open,
 ) -> Result<i32, GuestError> {
-    let mut stream = GuestStream(control.connect(guest_protocol::PORT).await?);
-    stream.open(open).await?;
+    let stream = connect(control, open).await?;
     let (reader, writer) = stream.0.into_split();
     let (stdin, resize) = (client.stdin.take(), client.resize.take());
     // Both halves go when the client does: then the guest sees the end.

@@ -2,7 +2,7 @@
 //! loopback address, through the guest's agent.
 
 use super::routes::{Body, Refusal};
-use crate::guest::{GuestError, GuestStream};
+use crate::guest::{self, GuestStream};
 use crate::machine::Control;
 use crate::pod::view::View;
 use crate::worker::Shown;
@@ -80,22 +80,14 @@ async fn connect(forward: Forward, control: Control, label: String) {
         mut data,
         error,
     } = forward;
-    let opened = async {
-        let mut stream = GuestStream(control.connect(guest_protocol::PORT).await?);
-        stream.open(&Open::PortForward { port }).await?;
-        Ok::<_, GuestError>(stream.0)
-    };
-    match opened.await {
-        Ok(mut guest) => {
+    match guest::connect(&control, &Open::PortForward { port }).await {
+        Ok(GuestStream(mut guest)) => {
             if let Err(error) = copy_bidirectional(&mut data, &mut guest).await {
                 log::debug!("port {port} of pod {label}: {error}");
             }
         }
         Err(cause) => {
-            let cause = match cause {
-                GuestError::Refused(refusal) => refusal.message,
-                other => other.to_string(),
-            };
+            let cause = cause.told();
             let message = format!("error forwarding port {port} to pod {label}: {cause}");
             if let Err(error) = error.fail(&message).await {
                 log::debug!("port {port} of pod {label}: {error}");
