@@ -91,6 +91,8 @@ pub struct Machine {
     process: Process,
     directory: PathBuf,
     qmp: Qmp,
+    /// Why QEMU ended, once it was asked.
+    reason: Option<String>,
     /// Where this boot begins in the log of the console, in bytes.
     begins: usize,
 }
@@ -99,6 +101,8 @@ impl Machine {
     pub const LOG: &str = "console.log";
     pub const CONSOLE: &str = "console.sock";
     const QEMU_LOG: &str = "qemu.log";
+    /// What QEMU notes when a processor resets, and of a triple fault.
+    const RESETS: &str = "resets.log";
 
     pub fn boot(plan: &Plan) -> Result<Self> {
         let directory = plan.directory.clone();
@@ -120,6 +124,7 @@ impl Machine {
             process,
             directory,
             qmp,
+            reason: None,
             begins,
         })
     }
@@ -153,12 +158,29 @@ impl Machine {
         String::from_utf8_lossy(&bytes).replace('\r', "")
     }
 
-    /// Whether the host's kernel died in this boot of a breakpoint that nobody
-    /// set: QEMU before 8.1, with several processors, may run a block of code as
-    /// it was while the kernel patched it. No kernel on hardware can.
+    /// Whether the host's kernel died in this boot as no kernel on hardware can: of
+    /// a breakpoint that nobody set (QEMU before 8.1, with several processors, may
+    /// run a block of code as it was while the kernel patched it), or reset without
+    /// a word, which is a triple fault: each other end is on the console.
     #[must_use]
-    pub fn died_of_emulation(&self) -> bool {
-        self.of_this_boot().contains("Oops: int3: 0000")
+    pub fn died_of_emulation(&mut self) -> bool {
+        if qemu::virtualizes() {
+            return false;
+        }
+        let said = self.of_this_boot();
+        said.contains("Oops: int3: 0000") || self.reset_in_silence(&said)
+    }
+
+    fn reset_in_silence(&mut self, said: &str) -> bool {
+        let reset = self.shutdown_reason().as_deref() == Some("guest-reset");
+        reset && death(said).is_none() && !said.contains("reboot: ")
+    }
+
+    fn shutdown_reason(&mut self) -> Option<String> {
+        if self.reason.is_none() && self.process.ended().ok().flatten().is_some() {
+            self.reason = self.qmp.shutdown_reason();
+        }
+        self.reason.clone()
     }
 
     /// Presses the power button and waits for the machine to be off.
@@ -182,16 +204,35 @@ impl Machine {
         let said = self.of_this_boot().replace('\r', "");
         let why = last_words(&said).unwrap_or_default();
         let log = fs::read_to_string(self.directory.join(Self::QEMU_LOG)).unwrap_or_default();
-        Some(format!("QEMU ended: {status}; {why} {}", log.trim_end()))
+        let reason = self.shutdown_reason().unwrap_or_default();
+        let fault = if self.triple_fault() {
+            ", triple fault"
+        } else {
+            ""
+        };
+        let log = log.trim_end();
+        Some(format!(
+            "QEMU ended: {status}; {reason}{fault}; {why} {log}"
+        ))
+    }
+
+    fn triple_fault(&self) -> bool {
+        let resets = fs::read(self.directory.join(Self::RESETS)).unwrap_or_default();
+        String::from_utf8_lossy(&resets).contains("Triple fault")
     }
 }
 
-/// The line of a console that names a kernel's death, else its last one.
-fn last_words(said: &str) -> Option<&str> {
+/// The line of a console that names a kernel's death.
+fn death(said: &str) -> Option<&str> {
     const DEATHS: &[&str] = &["Oops: ", "BUG: ", "Kernel panic", "general protection"];
-    let named = |line: &&str| DEATHS.iter().any(|death| line.contains(death));
+    said.lines()
+        .find(|line| DEATHS.iter().any(|death| line.contains(death)))
+}
+
+/// The line that names a kernel's death, else the console's last one.
+fn last_words(said: &str) -> Option<&str> {
     let last = || said.lines().rfind(|line| !line.trim().is_empty());
-    said.lines().find(named).or_else(last)
+    death(said).or_else(last)
 }
 
 /// Hardware virtualization if there is any.
@@ -218,6 +259,7 @@ fn arguments(plan: &Plan) -> Result<Vec<String>> {
         add("-fw_cfg name=opt/atoll/config,file=config.yaml");
     }
     add(&format!("-qmp unix:{},server=on,wait=off", Qmp::SOCKET));
+    add(&format!("-d cpu_reset -D {}", Machine::RESETS));
     let (console, log) = (Machine::CONSOLE, Machine::LOG);
     add(&format!(
         "-chardev socket,id=console,path={console},server=on,wait=off,logfile={log},logappend=on"

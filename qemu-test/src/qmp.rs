@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use crate::line_socket::LineSocket;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// For what QEMU wrote before it ended.
+const LAST: Duration = Duration::from_secs(1);
 
 pub struct Qmp(LineSocket);
 
@@ -39,6 +41,15 @@ impl Qmp {
                 bail!("{command}: {answer}");
             }
         }
+    }
+
+    /// Why the machine was shut down or reset, once QEMU has ended: `guest-reset`,
+    /// `guest-shutdown`, `host-signal` (`ShutdownCause` of QEMU's QAPI).
+    pub fn shutdown_reason(&mut self) -> Option<String> {
+        let events = std::iter::from_fn(|| self.0.receive::<Value>(LAST).ok());
+        let mut reasons = events.filter(|event| event["event"] == "SHUTDOWN");
+        let reason = reasons.next()?["data"]["reason"].take();
+        reason.as_str().map(str::to_owned)
     }
 
     /// Presses the ACPI power button.
