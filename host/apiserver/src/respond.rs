@@ -198,9 +198,14 @@ pub(crate) fn too_many() -> Response<Body> {
     response
 }
 
+/// What upstream lets all warnings of an answer have, and one of them where
+/// that isn't enough (`apiserver/pkg/endpoints/filters/warning.go`).
+const WARNINGS_CHARS_MAX: usize = 4096;
+const WARNING_CHARS_MAX: usize = 256;
+
 /// Adds `Warning: 299 - "…"` headers (RFC 7234, 5.5).
 pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
-    for warning in warnings {
+    for warning in fitting(warnings) {
         let clean: String = warning
             .chars()
             .map(|c| {
@@ -218,9 +223,40 @@ pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
     }
 }
 
+/// Whole where all of them fit; else cut, and the last ones left out.
+fn fitting(warnings: &[String]) -> Vec<String> {
+    let chars = |text: &String| text.chars().count();
+    if warnings.iter().map(chars).sum::<usize>() <= WARNINGS_CHARS_MAX {
+        return warnings.to_vec();
+    }
+    let cut = |text: &String| text.chars().take(WARNING_CHARS_MAX).collect::<String>();
+    let mut left = WARNINGS_CHARS_MAX;
+    let fits = |text: &String| {
+        let rest = left.checked_sub(chars(text));
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    };
+    warnings.iter().map(cut).take_while(fits).collect()
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
     // Writing into memory can't fail.
     let _ = encoder.write_all(bytes);
     encoder.finish().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitting;
+
+    #[test]
+    fn warnings_have_a_bound() {
+        for (count, length, kept) in [(8, 512, (8, 512)), (9, 512, (9, 256)), (40, 300, (16, 256))]
+        {
+            let all = vec!["w".repeat(length); count];
+            let found = fitting(&all);
+            assert_eq!((found.len(), found[0].len()), kept);
+        }
+    }
 }

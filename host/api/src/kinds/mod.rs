@@ -40,6 +40,7 @@ mod pod_parts;
 mod pod_placement;
 mod pod_print;
 mod pod_security;
+mod pod_support;
 mod pod_template;
 mod pod_update;
 mod pod_validate;
@@ -71,6 +72,7 @@ use std::cmp::Ordering;
 pub use kind_ref::KindRef;
 pub use pod::{is_terminal as pod_is_terminal, qos_class};
 pub use pod_parts::{prepare_ephemeral, prepare_resize, validate_ephemeral, validate_resize};
+pub use pod_support::pod_warnings;
 pub use service::{is_headless, needs_cluster_ip, needs_health_check_port, needs_node_port};
 
 /// A part of an object with an endpoint of its own.

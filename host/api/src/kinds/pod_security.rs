@@ -48,6 +48,14 @@ pub(super) fn validate_pod(spec: &Value, path: &Path, errors: &mut Errors) {
         &at,
         errors,
     );
+    one_of(
+        context,
+        "seLinuxChangePolicy",
+        &["MountOption", "Recursive"],
+        &at,
+        errors,
+    );
+    no_windows(spec, context, &at, errors);
     validate_profiles(context, &at, errors);
     let mut seen: Vec<&str> = Vec::new();
     for (i, sysctl) in meta::list(context, &["sysctls"]).iter().enumerate() {
@@ -62,6 +70,15 @@ pub(super) fn validate_pod(spec: &Value, path: &Path, errors: &mut Errors) {
             errors.duplicate(&at, name);
         }
         seen.push(name);
+    }
+}
+
+/// What a pod that says that it runs on Linux can't set.
+fn no_windows(spec: &Value, context: &Value, at: &Path, errors: &mut Errors) {
+    let linux = meta::text(spec, &["os", "name"]) == "linux";
+    if linux && context.get("windowsOptions").is_some() {
+        let why = "windows options cannot be set for a linux pod";
+        errors.forbidden(&at.child("windowsOptions"), why);
     }
 }
 
@@ -116,9 +133,11 @@ fn validate_profiles(context: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-pub(super) fn validate_container(c: &Value, at: &Path, errors: &mut Errors) {
+pub(super) fn validate_container(spec: &Value, c: &Value, at: &Path, errors: &mut Errors) {
     if let Some(context) = c.get("securityContext") {
-        validate_context(context, &at.child("securityContext"), errors);
+        let at = at.child("securityContext");
+        validate_context(context, &at, errors);
+        no_windows(spec, context, &at, errors);
     }
     for hook in ["postStart", "preStop"] {
         if let Some(handler) = meta::at(c, &["lifecycle", hook]) {

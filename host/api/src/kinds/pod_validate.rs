@@ -61,7 +61,7 @@ pub(super) fn validate_ephemeral(spec: &Value, path: &Path, errors: &mut Errors)
             errors.duplicate(&at.child("name"), name);
         }
         seen.push(name);
-        validate_container(container, &at, &volumes, errors);
+        validate_container(spec, container, &at, &volumes, errors);
         for key in FORBIDDEN.iter().filter(|k| container.get(**k).is_some()) {
             let why = "cannot be set for an Ephemeral Container";
             errors.forbidden(&at.child(key), why);
@@ -99,7 +99,7 @@ pub(super) fn validate_spec(spec: &Value, path: &Path, errors: &mut Errors) {
                 errors.duplicate(&at.child("name"), name);
             }
             seen.push(name);
-            validate_container(container, &at, &volumes, errors);
+            validate_container(spec, container, &at, &volumes, errors);
             if part == "initContainers" && meta::text(container, &["restartPolicy"]).is_empty() {
                 for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
                     if container.get(probe).is_some() {
@@ -186,6 +186,7 @@ fn validate_names(spec: &Value, path: &Path, errors: &mut Errors) {
             errors.invalid_each(&path.child(key), value, names::dns_label(value));
         }
     }
+    validate_override(spec, path, errors);
     for key in ["nodeName", "serviceAccountName", "priorityClassName"] {
         let value = meta::text(spec, &[key]);
         if !value.is_empty() {
@@ -200,7 +201,24 @@ fn validate_names(spec: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn validate_container(c: &Value, at: &Path, volumes: &[String], errors: &mut Errors) {
+/// KEP-4762.
+fn validate_override(spec: &Value, path: &Path, errors: &mut Errors) {
+    const MAX: usize = 64;
+    let value = meta::text(spec, &["hostnameOverride"]);
+    if value.is_empty() {
+        return;
+    }
+    let at = path.child("hostnameOverride");
+    errors.invalid_each(&at, value, names::dns_subdomain(value));
+    if value.len() > MAX {
+        errors.too_long(&at, MAX);
+    }
+    if meta::flag(spec, &["setHostnameAsFQDN"]) {
+        errors.forbidden(&at, "may not be set when `setHostnameAsFQDN` is true");
+    }
+}
+
+fn validate_container(spec: &Value, c: &Value, at: &Path, volumes: &[String], errors: &mut Errors) {
     match meta::text(c, &["name"]) {
         "" => errors.required(&at.child("name"), ""),
         name => errors.invalid_each(&at.child("name"), name, names::dns_label(name)),
@@ -217,9 +235,9 @@ fn validate_container(c: &Value, at: &Path, volumes: &[String], errors: &mut Err
     one_of(c, "terminationMessagePolicy", MESSAGE, at, errors);
     validate_ports(c, &at.child("ports"), errors);
     validate_env(c, at, errors);
-    validate_mounts(c, &at.child("volumeMounts"), volumes, errors);
+    pod_volumes::validate_mounts(c, &at.child("volumeMounts"), volumes, errors);
     validate_resources(&c["resources"], &at.child("resources"), errors);
-    pod_security::validate_container(c, at, errors);
+    pod_security::validate_container(spec, c, at, errors);
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(p) = c.get(probe) {
             validate_probe(p, &at.child(probe), probe != "readinessProbe", errors);
@@ -323,26 +341,6 @@ fn validate_env_from(c: &Value, at: &Path, errors: &mut Errors) {
                 errors.required(&at.child(source).child("name"), "");
             }
         }
-    }
-}
-
-fn validate_mounts(c: &Value, path: &Path, volumes: &[String], errors: &mut Errors) {
-    let mut seen: Vec<&str> = Vec::new();
-    for (i, mount) in meta::list(c, &["volumeMounts"]).iter().enumerate() {
-        let at = path.index(i);
-        match meta::text(mount, &["name"]) {
-            "" => errors.required(&at.child("name"), ""),
-            name if volumes.iter().any(|v| v == name) => {}
-            name => errors.not_found(&at.child("name"), name),
-        }
-        let target = meta::text(mount, &["mountPath"]);
-        if target.is_empty() {
-            errors.required(&at.child("mountPath"), "");
-        } else if seen.contains(&target) {
-            errors.invalid(&at.child("mountPath"), target, "must be unique");
-        }
-        seen.push(target);
-        pod_volumes::inside(mount, "subPath", &at, errors);
     }
 }
 

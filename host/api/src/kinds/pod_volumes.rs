@@ -1,5 +1,7 @@
-//! A pod's volumes: each has a name of its own and exactly one source.
+//! A pod's volumes: each has a name of its own and exactly one source; and where
+//! containers mount them.
 
+use super::pod_placement::one_of;
 use crate::field::{Errors, Path};
 use crate::{facts, meta, names};
 use serde_json::Value;
@@ -99,5 +101,49 @@ pub(super) fn inside(value: &Value, key: &str, at: &Path, errors: &mut Errors) {
     }
     if path.split('/').any(|part| part == "..") {
         errors.invalid(&at.child(key), path, "must not contain '..'");
+    }
+}
+
+pub(super) fn validate_mounts(c: &Value, path: &Path, volumes: &[String], errors: &mut Errors) {
+    let mut seen: Vec<&str> = Vec::new();
+    for (i, mount) in meta::list(c, &["volumeMounts"]).iter().enumerate() {
+        let at = path.index(i);
+        match meta::text(mount, &["name"]) {
+            "" => errors.required(&at.child("name"), ""),
+            name if volumes.iter().any(|v| v == name) => {}
+            name => errors.not_found(&at.child("name"), name),
+        }
+        let target = meta::text(mount, &["mountPath"]);
+        if target.is_empty() {
+            errors.required(&at.child("mountPath"), "");
+        } else if seen.contains(&target) {
+            errors.invalid(&at.child("mountPath"), target, "must be unique");
+        }
+        seen.push(target);
+        inside(mount, "subPath", &at, errors);
+        validate_propagation(c, mount, &at, errors);
+    }
+}
+
+fn validate_propagation(c: &Value, mount: &Value, at: &Path, errors: &mut Errors) {
+    const PROPAGATIONS: &[&str] = &["Bidirectional", "HostToContainer", "None"];
+    one_of(mount, "mountPropagation", PROPAGATIONS, at, errors);
+    let propagation = meta::text(mount, &["mountPropagation"]);
+    let path = at.child("mountPropagation");
+    if propagation == "Bidirectional" && !meta::flag(c, &["securityContext", "privileged"]) {
+        let why = "Bidirectional mount propagation is available only to privileged containers";
+        errors.forbidden(&path, why);
+    }
+    const RECURSIVE: &[&str] = &["Disabled", "Enabled", "IfPossible"];
+    one_of(mount, "recursiveReadOnly", RECURSIVE, at, errors);
+    let path = at.child("recursiveReadOnly");
+    if ["Enabled", "IfPossible"].contains(&meta::text(mount, &["recursiveReadOnly"])) {
+        if !meta::flag(mount, &["readOnly"]) {
+            errors.forbidden(&path, "may only be specified when readOnly is true");
+        }
+        if !["", "None"].contains(&propagation) {
+            let why = "may only be specified when mountPropagation is None or not specified";
+            errors.forbidden(&path, why);
+        }
     }
 }

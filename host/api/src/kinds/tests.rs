@@ -155,12 +155,55 @@ fn placements_are_refused_with_the_field_named() {
             "spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared",
         ),
         (
+            one(
+                json!({"os": {"name": "linux"}, "securityContext": {"windowsOptions": {"hostProcess": true}}}),
+            ),
+            "spec.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod",
+        ),
+        (
+            one(json!({"securityContext": {"seLinuxChangePolicy": "Always"}})),
+            "spec.securityContext.seLinuxChangePolicy: Unsupported value: \"Always\": supported values: \"MountOption\", \"Recursive\"",
+        ),
+        (
+            one(json!({"hostnameOverride": "a.example", "setHostnameAsFQDN": true})),
+            "spec.hostnameOverride: Forbidden: may not be set when `setHostnameAsFQDN` is true",
+        ),
+        (
+            one(json!({"hostnameOverride": "a.".repeat(32) + "a"})),
+            "spec.hostnameOverride: Too long: may not be more than 64 bytes",
+        ),
+        (
+            mounted(json!({"recursiveReadOnly": "Enabled"})),
+            "spec.containers[0].volumeMounts[0].recursiveReadOnly: Forbidden: may only be specified when readOnly is true",
+        ),
+        (
+            mounted(
+                json!({"recursiveReadOnly": "IfPossible", "readOnly": true, "mountPropagation": "HostToContainer"}),
+            ),
+            "spec.containers[0].volumeMounts[0].recursiveReadOnly: Forbidden: may only be specified when mountPropagation is None or not specified",
+        ),
+        (
+            mounted(json!({"mountPropagation": "Bidirectional"})),
+            "spec.containers[0].volumeMounts[0].mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers",
+        ),
+        (
             one(json!({"securityContext": {"sysctls": [{"name": "Kernel"}]}})),
             "spec.securityContext.sysctls[0].name: Invalid value: \"Kernel\": must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$",
         ),
     ] {
         assert_eq!(errors_of("pods", object), wanted);
     }
+}
+
+/// A pod whose container mounts its volume so.
+fn mounted(mount: Value) -> Value {
+    let mut full = json!({"name": "v", "mountPath": "/v"});
+    for (key, value) in mount.as_object().into_iter().flatten() {
+        full[key] = value.clone();
+    }
+    let mut pod = one(json!({"volumes": [{"name": "v", "emptyDir": {}}]}));
+    pod["spec"]["containers"][0]["volumeMounts"] = json!([full]);
+    pod
 }
 
 #[test]

@@ -225,6 +225,10 @@ impl Admission {
         if a.is("", "pods") {
             warnings.extend(pod_security::check(&self.store, a, object, old)?);
         }
+        if a.subresource.is_empty() && (create || a.operation == Operation::Update) {
+            let before = old.unwrap_or(&Value::Null);
+            warnings.extend(api::kinds::pod_warnings(a.kind, object, before));
+        }
         if create && (a.is("", "pods") || a.is("", "persistentvolumeclaims")) {
             let ranges = self.limit_ranges.of_namespace(a.namespace)?;
             let errors = match a.kind.plural() {

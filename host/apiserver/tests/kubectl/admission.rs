@@ -47,6 +47,36 @@ fn pods_get_their_account_and_priority() {
 }
 
 #[test]
+fn who_asks_for_what_has_no_effect_is_warned() {
+    let s = Session::first();
+    let spread = "[{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]";
+    let pod = POD.replace(
+        "spec: {",
+        &format!(
+            "spec: {{topologySpreadConstraints: {spread}, volumes: [{{name: h, hostPath: {{path: /}}}}], "
+        ),
+    );
+    s.run_with(&["create", "-f", "-"], &pod)
+        .says("created")
+        .warns("spec.topologySpreadConstraints: not looked at yet")
+        .warns("spec.volumes[0].hostPath: not supported yet: the node lets the pod fail");
+    let deployment = format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: d}}\n\
+         spec: {{selector: {{matchLabels: {{a: b}}}}, template: {{metadata: {{labels: {{a: b}}}}, \
+         spec: {{topologySpreadConstraints: {spread}, containers: [{{name: c, image: i}}]}}}}}}"
+    );
+    s.run_with(&["create", "-f", "-"], &deployment)
+        .says("created")
+        .warns("spec.template.spec.topologySpreadConstraints: not looked at yet");
+    s.run(&["scale", "deployment", "d", "--replicas=0"])
+        .says("scaled")
+        .warns_of_nothing();
+    s.run(&["label", "deployment", "d", "x=y"])
+        .says("labeled")
+        .warns_of_nothing();
+}
+
+#[test]
 fn a_namespace_names_the_level_of_its_pods() {
     let s = Session::first();
     s.run(&[

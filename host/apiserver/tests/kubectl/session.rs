@@ -86,6 +86,12 @@ impl Said {
     }
 
     #[track_caller]
+    pub(crate) fn warns_of_nothing(&self) -> &Said {
+        assert!(!self.err().contains("Warning"), "{}", self.shown());
+        self
+    }
+
+    #[track_caller]
     pub(crate) fn fails(&self, text: &str) -> &Said {
         assert!(!self.output.status.success(), "{}", self.shown());
         self.warns(text)

@@ -12,6 +12,9 @@ use k8s_openapi::api::core::v1::{Container, LifecycleHandler, PodSpec, Probe};
 /// The event's and status' reason for fields that are not supported.
 pub(crate) const UNSUPPORTED: &str = "UnsupportedField";
 
+/// Upstream's reason for pods of another system than Linux.
+const OTHER_SYSTEM: &str = "PodOSNotSupported";
+
 /// Checks a pod that arrives, against what the pods before it leave over.
 pub(crate) fn check(
     view: View<'_>,
@@ -31,6 +34,10 @@ pub(crate) fn check(
             UNSUPPORTED,
             format!("Atoll does not support {field} yet"),
         ));
+    }
+    if is_of_another_system(view) {
+        let message = "Failed to admit pod as the OS field doesn't match node OS";
+        return Some(rejection(OTHER_SYSTEM, message.to_owned()));
     }
     if let Some(message) = sysctls::forbidden(view) {
         return Some(rejection(sysctls::FORBIDDEN, message));
@@ -59,6 +66,7 @@ pub(crate) fn note(rejection: &Rejection) -> Note {
         "OutOfpods" => "OutOfpods",
         UNSUPPORTED => UNSUPPORTED,
         sysctls::FORBIDDEN => sysctls::FORBIDDEN,
+        OTHER_SYSTEM => OTHER_SYSTEM,
         _ => "Rejected",
     };
     Note::warning(reason, rejection.message.clone())
@@ -81,6 +89,11 @@ fn out_of(resource: &str, requested: u64, used: u64, capacity: u64) -> Rejection
     )
 }
 
+fn is_of_another_system(view: View<'_>) -> bool {
+    let system = view.spec().and_then(|spec| spec.os.as_ref());
+    system.is_some_and(|system| system.name != "linux")
+}
+
 /// The first field that is set and not supported, by its path.
 pub(crate) fn unsupported(view: View<'_>) -> Option<String> {
     let spec = view.spec()?;
@@ -98,7 +111,8 @@ fn pod_field(spec: &PodSpec) -> Option<&'static str> {
     let set = |value: Option<bool>| value == Some(true);
     let security = spec.security_context.as_ref();
     let localhost = security.and_then(|s| s.seccomp_profile.as_ref());
-    let checks: [(bool, &'static str); 11] = [
+    let armor = security.and_then(|s| s.app_armor_profile.as_ref());
+    let checks: [(bool, &'static str); 12] = [
         (set(spec.host_pid), "hostPID"),
         (set(spec.host_ipc), "hostIPC"),
         (set(spec.host_network), "hostNetwork"),
@@ -111,6 +125,10 @@ fn pod_field(spec: &PodSpec) -> Option<&'static str> {
         (
             localhost.is_some_and(|profile| profile.type_ == "Localhost"),
             "securityContext.seccompProfile (Localhost)",
+        ),
+        (
+            armor.is_some_and(|profile| profile.type_ == "Localhost"),
+            "securityContext.appArmorProfile (Localhost)",
         ),
         (
             security.is_some_and(|s| s.se_linux_options.is_some()),
@@ -147,10 +165,15 @@ fn container_field(role: Role, container: &Container) -> Option<&'static str> {
         source.is_some_and(|source| source.file_key_ref.is_some())
     });
     let seccomp = security.and_then(|s| s.seccomp_profile.as_ref());
-    let checks: [(bool, &'static str); 7] = [
+    let armor = security.and_then(|s| s.app_armor_profile.as_ref());
+    let checks: [(bool, &'static str); 8] = [
         (
             seccomp.is_some_and(|profile| profile.type_ == "Localhost"),
             "securityContext.seccompProfile (Localhost)",
+        ),
+        (
+            armor.is_some_and(|profile| profile.type_ == "Localhost"),
+            "securityContext.appArmorProfile (Localhost)",
         ),
         (
             security.is_some_and(|s| s.se_linux_options.is_some()),
@@ -235,27 +258,131 @@ mod tests {
         json!({"containers": [full]})
     }
 
-    #[test]
-    fn what_is_not_supported_is_named() {
-        for (spec, field) in [
-            (json!({"containers": [], "hostPID": true}), "spec.hostPID"),
+    /// Specs that are refused, with the field that is named.
+    fn unsupported_specs() -> Vec<(Value, &'static str)> {
+        let of = |field: &str, value: Value| json!({"containers": [], field: value});
+        let volume = |source: Value| of("volumes", json!([source]));
+        let mut all: Vec<(Value, &'static str)> = [
+            ("hostPID", json!(true), "hostPID"),
+            ("hostNetwork", json!(true), "hostNetwork"),
+            ("setHostnameAsFQDN", json!(true), "setHostnameAsFQDN"),
+            ("hostUsers", json!(false), "hostUsers"),
+            ("runtimeClassName", json!("r"), "runtimeClassName"),
+            ("resourceClaims", json!([{"name": "c"}]), "resourceClaims"),
+            ("resources", json!({"limits": {"cpu": "1"}}), "resources"),
+        ]
+        .map(|(field, value, named)| (of(field, value), named))
+        .into();
+        for (context, named) in [
             (
-                json!({"containers": [], "hostNetwork": true}),
-                "spec.hostNetwork",
+                json!({"seccompProfile": {"type": "Localhost"}}),
+                "securityContext.seccompProfile (Localhost)",
             ),
             (
-                with(json!({"livenessProbe": {"tcpSocket": {"port": 1, "host": "a.test"}}})),
-                "spec.containers[0].livenessProbe's host (other than the pod's)",
+                json!({"appArmorProfile": {"type": "Localhost"}}),
+                "securityContext.appArmorProfile (Localhost)",
             ),
             (
-                with(json!({"restartPolicy": "Always"})),
-                "spec.containers[0].restartPolicy",
+                json!({"seLinuxOptions": {"level": "s0"}}),
+                "securityContext.seLinuxOptions",
             ),
         ] {
-            let message = format!("Atoll does not support {field} yet");
+            all.push((of("securityContext", context.clone()), named));
+            all.push((with(json!({"securityContext": context})), named));
+        }
+        all.extend(unsupported_containers());
+        for (source, named) in [
+            (
+                json!({"name": "v", "emptyDir": {"medium": "HugePages"}}),
+                "volumes[0].emptyDir.medium (HugePages)",
+            ),
+            (
+                json!({"name": "v", "hostPath": {"path": "/etc"}}),
+                "volumes[0].hostPath",
+            ),
+            (
+                json!({"name": "v", "projected": {"sources": [{"clusterTrustBundle": {"path": "p"}}]}}),
+                "volumes[0].projected.sources[0].clusterTrustBundle",
+            ),
+        ] {
+            all.push((volume(source), named));
+        }
+        all
+    }
+
+    fn unsupported_containers() -> Vec<(Value, &'static str)> {
+        let host = json!({"port": 1, "host": "a.test"});
+        [
+            (
+                json!({"livenessProbe": {"tcpSocket": host}}),
+                "livenessProbe's host (other than the pod's)",
+            ),
+            (
+                json!({"readinessProbe": {"httpGet": host}}),
+                "readinessProbe's host (other than the pod's)",
+            ),
+            (
+                json!({"startupProbe": {"httpGet": host}}),
+                "startupProbe's host (other than the pod's)",
+            ),
+            (
+                json!({"lifecycle": {"postStart": {"httpGet": host}}}),
+                "lifecycle.postStart.httpGet.host (other than the pod's)",
+            ),
+            (
+                json!({"lifecycle": {"preStop": {"httpGet": host}}}),
+                "lifecycle.preStop.httpGet.host (other than the pod's)",
+            ),
+            (json!({"restartPolicy": "Always"}), "restartPolicy"),
+            (
+                json!({"restartPolicyRules": [{"action": "Restart"}]}),
+                "restartPolicyRules",
+            ),
+            (
+                json!({"volumeDevices": [{"name": "d", "devicePath": "/d"}]}),
+                "volumeDevices",
+            ),
+            (
+                json!({"env": [{"name": "A", "valueFrom": {"fileKeyRef": {"key": "k",
+                    "path": "p", "volumeName": "v"}}}]}),
+                "env[].valueFrom.fileKeyRef",
+            ),
+            (
+                json!({"volumeMounts": [{"name": "v", "mountPath": "/v",
+                    "mountPropagation": "Bidirectional"}]}),
+                "volumeMounts[].mountPropagation (Bidirectional)",
+            ),
+        ]
+        .map(|(container, named)| (with(container), named))
+        .into()
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        for (spec, field) in unsupported_specs() {
+            let container = spec["containers"] != json!([]);
+            let list = if container { "containers[0]." } else { "" };
+            let message = format!("Atoll does not support spec.{list}{field} yet");
             assert_eq!(refused(spec), Some((UNSUPPORTED.to_owned(), message)));
         }
         assert_eq!(refused(with(json!({}))), None);
+        let (reason, _) =
+            refused(json!({"containers": [], "os": {"name": "windows"}})).expect("another system");
+        assert_eq!(reason, OTHER_SYSTEM);
+    }
+
+    /// The API server refuses it or says so to who writes it.
+    #[test]
+    fn what_is_not_supported_is_told_at_once() {
+        let pods = api::kinds::by_resource("", "v1", "pods").expect("a kind");
+        for (spec, field) in unsupported_specs() {
+            if ["hostPID", "hostNetwork"].contains(&field) {
+                continue;
+            }
+            let warnings = api::kinds::pod_warnings(&pods, &json!({"spec": spec}), &Value::Null);
+            let told = |w: &String| w.contains(": not supported yet: the node lets the pod fail");
+            assert!(warnings.iter().any(told), "{field}: {warnings:?}");
+        }
     }
 
     #[test]
