@@ -92,16 +92,26 @@ pub(crate) fn containers_share_the_network(appliance: &mut Appliance) -> Result<
     appliance.delete("two")
 }
 
-/// A limit of CPU is so many virtual processors, each of which runs.
+/// A limit of CPU is so many virtual processors, each of which runs. The pod has a
+/// long name, too, and what kubectl is told of that is printed.
 pub(crate) fn a_pod_has_several_processors(appliance: &mut Appliance) -> Result<()> {
     let script = "for cpu in $(seq 0 3); do taskset -c $cpu echo on $cpu; done; nproc; \
-        grep -c ^processor /proc/cpuinfo";
+        grep -c ^processor /proc/cpuinfo; hostname; grep svc /etc/hosts";
     let resources = json!({ "requests": { "cpu": "100m" }, "limits": { "cpu": "4" } });
-    let pod = Pod::script("wide", script).with("/spec/containers/0/resources", resources);
-    appliance.create(&pod)?;
+    let pod = Pod::script("wide", script)
+        .with("/spec/containers/0/resources", resources)
+        .with("/spec/subdomain", json!("db"))
+        .with("/spec/setHostnameAsFQDN", json!(true));
+    let said = appliance
+        .kubectl
+        .say_with(&["create", "-f", "-"], &pod.manifest())?;
+    let warning = "Warning: spec.subdomain: there is no cluster DNS yet";
+    ensure!(said.stderr.contains(warning), "{said:?}");
     appliance.until_phase("wide", "Succeeded")?;
     let said = appliance.kubectl.run(&["logs", "wide"])?;
-    ensure!(said == "on 0\non 1\non 2\non 3\n4\n4\n", "{said:?}");
+    let full = "wide.db.default.svc.cluster.local";
+    let wanted = format!("on 0\non 1\non 2\non 3\n4\n4\n{full}\n127.0.0.1\t{full}\twide\n");
+    ensure!(said == wanted, "{said:?}");
     appliance.delete("wide")
 }
 

@@ -49,8 +49,6 @@ const POD: &[Row] = &[
         Given,
         This("there is no cluster DNS yet to tell the name to others"),
     ),
-    ("hostnameOverride", Given, This("not looked at yet")),
-    ("setHostnameAsFQDN", Given, TurnedAway),
     ("hostUsers", False, TurnedAway),
     ("runtimeClassName", Given, TurnedAway),
     ("resourceClaims", Given, TurnedAway),

@@ -112,11 +112,10 @@ fn pod_field(spec: &PodSpec) -> Option<&'static str> {
     let security = spec.security_context.as_ref();
     let localhost = security.and_then(|s| s.seccomp_profile.as_ref());
     let armor = security.and_then(|s| s.app_armor_profile.as_ref());
-    let checks: [(bool, &'static str); 12] = [
+    let checks: [(bool, &'static str); 11] = [
         (set(spec.host_pid), "hostPID"),
         (set(spec.host_ipc), "hostIPC"),
         (set(spec.host_network), "hostNetwork"),
-        (set(spec.set_hostname_as_fqdn), "setHostnameAsFQDN"),
         (spec.host_users == Some(false), "hostUsers"),
         (spec.runtime_class_name.is_some(), "runtimeClassName"),
         (some(&spec.resource_claims), "resourceClaims"),
@@ -265,7 +264,6 @@ mod tests {
         let mut all: Vec<(Value, &'static str)> = [
             ("hostPID", json!(true), "hostPID"),
             ("hostNetwork", json!(true), "hostNetwork"),
-            ("setHostnameAsFQDN", json!(true), "setHostnameAsFQDN"),
             ("hostUsers", json!(false), "hostUsers"),
             ("runtimeClassName", json!("r"), "runtimeClassName"),
             ("resourceClaims", json!([{"name": "c"}]), "resourceClaims"),

@@ -2,7 +2,7 @@
 //! says, overridden by what the pod says.
 
 use super::environment::{ConfigError, HostFacts, Sources, environment, expand};
-use super::etc_files::hostname;
+use super::names::Names;
 use super::resources::{limit, milli, request, units};
 use super::view::View;
 use guest_protocol::{
@@ -66,7 +66,7 @@ pub(crate) fn describe(
         disk: place.disk.to_owned(),
         overlay_size: place.overlay_size,
         args: arguments(container, image, &known)?,
-        env: variables(view, image, own, tty),
+        env: variables(&Names::of(view).of_kernel()?, image, own, tty),
         working_dir: working_dir.unwrap_or(&image.working_dir).clone(),
         user: user(view, container, image)?,
         security: SecurityContext {
@@ -123,7 +123,7 @@ fn arguments(
 
 /// The image's variables, then the pod's; each name once.
 fn variables(
-    view: View<'_>,
+    hostname: &str,
     image: &ImageConfig,
     own: Vec<(String, String)>,
     tty: bool,
@@ -133,7 +133,7 @@ fn variables(
     if !base.iter().any(|pair| pair.starts_with("PATH=")) {
         base.insert(0, PATH.to_owned());
     }
-    base.push(format!("HOSTNAME={}", hostname(view)));
+    base.push(format!("HOSTNAME={hostname}"));
     if tty {
         base.push("TERM=xterm".to_owned());
     }

@@ -1,23 +1,23 @@
 //! The files that a node manages in each container: hosts and resolv.conf.
 
+use super::names::Names;
 use super::scratch::Scratch;
 use super::view::View;
 use guest_protocol::Pod as GuestPod;
 
 /// `/dev/shm` as container runtimes give it.
 const SHM_SIZE: u64 = 64 << 20;
-/// `HOST_NAME_MAX` of Linux.
-const HOST_NAME_MAX: usize = 63;
-
 /// The shared part of a pod, as the guest is told it.
 ///
 /// `nameservers` are those of the node (`dnsPolicy: Default`; there is no
 /// cluster DNS yet).
 pub(crate) fn guest_pod(view: View<'_>, nameservers: &[String], scratch: Scratch) -> GuestPod {
     let spec = view.spec();
+    let names = Names::of(view);
     GuestPod {
-        hostname: hostname(view),
-        hosts: hosts(view),
+        // One that doesn't fit is refused when a container is described.
+        hostname: names.of_kernel().unwrap_or_else(|_| names.host.clone()),
+        hosts: hosts(view, &names),
         resolv_conf: resolv_conf(view, nameservers),
         shm_size: SHM_SIZE,
         share_process_namespace: spec
@@ -36,19 +36,8 @@ fn fs_group(view: View<'_>) -> Option<u32> {
     u32::try_from(security.fs_group?).ok()
 }
 
-/// `spec.hostname`, or the pod's name cut to what Linux allows.
-pub(crate) fn hostname(view: View<'_>) -> String {
-    let own = view
-        .spec()
-        .and_then(|s| s.hostname.as_deref())
-        .filter(|h| !h.is_empty());
-    let name = own.unwrap_or_else(|| view.name());
-    let cut = name.get(..HOST_NAME_MAX).unwrap_or(name);
-    cut.trim_end_matches(['-', '.']).to_owned()
-}
-
 /// As upstream manages it; there is no pod address yet, so the name is local.
-fn hosts(view: View<'_>) -> String {
+fn hosts(view: View<'_>, names: &Names) -> String {
     let mut text = "# Kubernetes-managed hosts file.\n\
         127.0.0.1\tlocalhost\n\
         ::1\tlocalhost ip6-localhost ip6-loopback\n\
@@ -57,7 +46,9 @@ fn hosts(view: View<'_>) -> String {
         fe00::1\tip6-allnodes\n\
         fe00::2\tip6-allrouters\n"
         .to_owned();
-    text.push_str(&format!("127.0.0.1\t{}\n", hostname(view)));
+    let own = names.full().map(|full| format!("{full}\t"));
+    let own = own.unwrap_or_default();
+    text.push_str(&format!("127.0.0.1\t{own}{}\n", names.host));
     let aliases = view
         .spec()
         .and_then(|s| s.host_aliases.as_deref())
@@ -120,6 +111,7 @@ mod tests {
     fn files_follow_the_pod() {
         let pod = pod(json!({
             "containers": [],
+            "subdomain": "db", "setHostnameAsFQDN": false,
             "hostname": "a-very-long-name-that-is-longer-than-linux-allows-for-host-name-s-",
             "hostAliases": [{"ip": "10.1.1.1", "hostnames": ["x", "y"]}],
             "dnsPolicy": "None",
@@ -133,6 +125,11 @@ mod tests {
             made.hostname,
             "a-very-long-name-that-is-longer-than-linux-allows-for-host-name"
         );
+        let own = format!(
+            "\n127.0.0.1\t{0}.db.default.svc.cluster.local\t{0}\n",
+            made.hostname
+        );
+        assert!(made.hosts.contains(&own), "{}", made.hosts);
         assert!(
             made.hosts
                 .ends_with("\n# Entries added by HostAliases.\n10.1.1.1\tx\ty\n")

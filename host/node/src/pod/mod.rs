@@ -21,6 +21,7 @@ pub(crate) mod environment;
 pub(crate) mod etc_files;
 pub(crate) mod health;
 pub(crate) mod identity;
+mod names;
 pub(crate) mod observed;
 pub(crate) mod plan;
 pub(crate) mod resources;
