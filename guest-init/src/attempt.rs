@@ -121,8 +121,13 @@ impl Attempt {
         (&*writer).write_all(data)
     }
 
-    /// The end of the input, for good.
+    /// Who was attached to the input has closed it, or is gone: the end of the
+    /// input for good, if it is for one only. A terminal stays open, as with
+    /// containerd.
     pub(crate) fn close_input(&self) {
+        if !self.container.stdin_once {
+            return;
+        }
         let mut changing = self.lock();
         match &changing.input {
             Input::Pipe(_) => changing.input = Input::None,

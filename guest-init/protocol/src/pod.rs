@@ -118,6 +118,9 @@ pub struct Container {
     pub limits: Limits,
     pub rlimits: Vec<Rlimit>,
     pub stdin: bool,
+    /// Its input ends for good with the first connection that was attached to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin_once: bool,
     pub tty: bool,
     /// The image's stop signal; SIGTERM (15) by default.
     pub stop_signal: u8,

@@ -27,6 +27,7 @@ fn container() -> Container {
             hard: 2,
         }],
         stdin: true,
+        stdin_once: false,
         tty: false,
         stop_signal: 15,
         termination_message_path: "/dev/termination-log".to_owned(),

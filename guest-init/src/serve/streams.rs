@@ -130,6 +130,9 @@ pub(super) fn attach(
         });
         host_to_container(attempt, &mut stream, stdin)
     });
+    if stdin {
+        attempt.close_input();
+    }
     over.store(true, Ordering::Release);
     attempt.output.detach(cursor);
     attempt.output.wake();

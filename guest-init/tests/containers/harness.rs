@@ -471,6 +471,7 @@ pub(crate) fn container(name: &str, args: &[&str]) -> Container {
         limits: Limits::default(),
         rlimits: Vec::new(),
         stdin: false,
+        stdin_once: false,
         tty: false,
         stop_signal: 15,
         termination_message_path: "/dev/termination-log".to_owned(),

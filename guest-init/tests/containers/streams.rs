@@ -154,7 +154,7 @@ fn attach_sees_and_writes_the_container_s_own_streams() {
     let mut control = guest.ready();
     let main = Container {
         stdin: true,
-        ..shell("main", "cat; echo end; exit 6")
+        ..shell("main", "read x; echo $x; read x; echo $x; echo end; exit 6")
     };
     control.start(main).unwrap();
     let attach = Open::Attach {
@@ -164,14 +164,46 @@ fn attach_sees_and_writes_the_container_s_own_streams() {
     let mut first = guest.open(&attach).unwrap();
     first.send_on(Channel::Stdin, b"one\n");
     assert_eq!(first.until("one\n"), "one\n");
-    // Detaching leaves the container as it is.
+    // Detaching leaves the container and its input as they are.
+    first.send(&Stream::CloseStdin);
     drop(first);
     let mut second = guest.open(&attach).unwrap();
     second.send_on(Channel::Stdin, b"two\n");
-    second.send(&Stream::CloseStdin);
     let (stdout, _, end) = second.until_exit();
     assert_eq!((stdout.as_str(), end), ("two\nend\n", End::Code(6)));
     assert_eq!(guest.output("main", 0).0, "one\ntwo\nend\n");
+}
+
+#[test]
+fn input_that_is_for_one_ends_with_who_was_attached() {
+    let Some(guest) = Guest::start() else { return };
+    let mut control = guest.ready();
+    for (name, closes) in [("closes", true), ("goes", false)] {
+        let main = Container {
+            stdin: true,
+            stdin_once: true,
+            ..shell(name, "cat; echo end; sleep 1; exit 6")
+        };
+        control.start(main).unwrap();
+        let attach = |stdin| Open::Attach {
+            container: name.to_owned(),
+            stdin,
+        };
+        // Who only looks doesn't count.
+        drop(guest.open(&attach(false)).unwrap());
+        let mut first = guest.open(&attach(true)).unwrap();
+        first.send_on(Channel::Stdin, b"one\n");
+        assert_eq!(first.until("one\n"), "one\n");
+        if closes {
+            first.send(&Stream::CloseStdin);
+            let (stdout, _, end) = first.until_exit();
+            assert_eq!((stdout.as_str(), end), ("end\n", End::Code(6)));
+        } else {
+            drop(first);
+        }
+        assert_eq!(control.end(name, 0).0, End::Code(6));
+        assert_eq!(guest.output(name, 0).0, "one\nend\n");
+    }
 }
 
 #[test]

@@ -80,6 +80,7 @@ pub(crate) fn describe(
         limits: limits(container),
         rlimits: vec![NOFILE],
         stdin: container.stdin.unwrap_or(false),
+        stdin_once: container.stdin_once.unwrap_or(false),
         tty,
         stop_signal: stop_signal(own_signal(container).unwrap_or(&image.stop_signal)),
         termination_message_path: path.unwrap_or(TERMINATION_LOG).to_owned(),

@@ -5,13 +5,14 @@ use super::routes::{Body, Refusal, Target};
 use crate::guest::{GuestError, GuestStream, connect};
 use crate::logs::boolean;
 use crate::machine::Control;
+use crate::pod::view::View;
 use crate::worker::Shown;
 use bytes::Bytes;
 use guest_protocol::{Channel, DATA_MAX, Exec, Open, Stream};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use std::convert::Infallible;
+use k8s_openapi::api::core::v1::Container;
 use streams::{Kind, RemoteCommand, Status, StreamSet, remote_command};
 use tokio::io::AsyncRead;
 use tokio::net::unix::OwnedWriteHalf;
@@ -42,7 +43,7 @@ pub(super) fn exec<B>(
         stderr: wants.stderr && !wants.tty,
         tty: wants.tty,
     }));
-    join(shown, target, wants, open, request)
+    join(shown, target, wants, (open, InputEnd::Passes), request)
 }
 
 pub(super) fn attach<B>(
@@ -56,7 +57,27 @@ pub(super) fn attach<B>(
         container: target.container.clone(),
         stdin: wants.stdin,
     };
-    join(shown, target, wants, open, request)
+    let container = View(&shown.pod).container(&target.container);
+    let input = match container {
+        Some((_, container)) if !closes(container) => InputEnd::Detaches,
+        _ => InputEnd::Passes,
+    };
+    join(shown, target, wants, (open, input), request)
+}
+
+/// What the end of a client's input means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InputEnd {
+    /// The process is told.
+    Passes,
+    /// The client is done; a container's input stays open for the next one, as
+    /// containerd has it.
+    Detaches,
+}
+
+/// Whether a container's input ends with its first client's.
+fn closes(container: &Container) -> bool {
+    container.stdin_once == Some(true) && container.tty != Some(true)
 }
 
 /// The kubelet's parameters; those of the API server's names are taken, too.
@@ -89,7 +110,7 @@ fn join<B>(
     shown: &Shown,
     target: &Target,
     wants: StreamSet,
-    open: Open,
+    (open, input): (Open, InputEnd),
     mut request: Request<B>,
 ) -> Result<Response<Body>, Refusal> {
     let running = shown
@@ -113,16 +134,16 @@ fn join<B>(
             Err(error) => return log::debug!("upgrade: {error}"),
         };
         match remote_command(io, negotiated, wants).await {
-            Ok(client) => serve(client, control, open).await,
+            Ok(client) => serve(client, control, open, input).await,
             Err(error) => log::debug!("remote command: {error}"),
         }
     });
     Ok(response)
 }
 
-async fn serve(mut client: RemoteCommand, control: Control, open: Open) {
+async fn serve(mut client: RemoteCommand, control: Control, open: Open, input: InputEnd) {
     let mut gone = client.gone.clone();
-    let running = run(&mut client, &control, &open);
+    let running = run(&mut client, &control, &open, input);
     let ended = tokio::select! {
         ended = running => ended,
         () = gone.wait() => return,
@@ -144,17 +165,19 @@ async fn serve(mut client: RemoteCommand, control: Control, open: Open) {
     }
 }
 
-/// Moves bytes until the process has ended; gives its exit code.
+/// Moves bytes until the process has ended; gives its exit code, or 0 for a
+/// client that has detached.
 async fn run(
     client: &mut RemoteCommand,
     control: &Control,
     open: &Open,
+    input: InputEnd,
 ) -> Result<i32, GuestError> {
     let stream = connect(control, open).await?;
     let (reader, writer) = stream.0.into_split();
     let (stdin, resize) = (client.stdin.take(), client.resize.take());
     // Both halves go when the client does: then the guest sees the end.
-    let feeding = feed(GuestStream(writer), stdin, resize);
+    let feeding = feed(GuestStream(writer), stdin, resize, input);
     tokio::pin!(feeding);
     let mut fed = false;
     let draining = drain(client, GuestStream(reader));
@@ -162,20 +185,24 @@ async fn run(
     loop {
         tokio::select! {
             ended = &mut draining => return ended,
-            Err(error) = &mut feeding, if !fed => {
-                log::debug!("remote command: {error}");
-                fed = true;
-            }
+            ended = &mut feeding, if !fed => match ended {
+                Ok(()) => return Ok(0),
+                Err(error) => {
+                    log::debug!("remote command: {error}");
+                    fed = true;
+                }
+            },
         }
     }
 }
 
-/// Ends only when the guest takes no more.
+/// Ends when the client detaches; fails when the guest takes no more.
 async fn feed(
     mut guest: GuestStream<OwnedWriteHalf>,
     mut stdin: Option<streams::InputReader>,
     mut resize: Option<tokio::sync::mpsc::Receiver<streams::TerminalSize>>,
-) -> Result<Infallible, GuestError> {
+    input: InputEnd,
+) -> Result<(), GuestError> {
     loop {
         tokio::select! {
             bytes = read(&mut stdin) => match bytes {
@@ -184,6 +211,7 @@ async fn feed(
                         guest.write(Channel::Stdin, piece).await?;
                     }
                 }
+                None if input == InputEnd::Detaches => return Ok(()),
                 None => {
                     stdin = None;
                     guest.write_json(&Stream::CloseStdin).await?;
@@ -243,6 +271,22 @@ async fn drain<S: AsyncRead + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn input_for_one_ends_with_it() {
+        for (stdin_once, tty, expected) in [
+            (None, None, false),
+            (Some(true), None, true),
+            (Some(true), Some(true), false),
+        ] {
+            let container = Container {
+                stdin_once,
+                tty,
+                ..Container::default()
+            };
+            assert_eq!(closes(&container), expected, "{stdin_once:?} {tty:?}");
+        }
+    }
 
     #[test]
     fn streams_are_asked_for_by_either_name() {
