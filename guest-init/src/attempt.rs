@@ -2,7 +2,7 @@
 
 use crate::cgroup::Group;
 use crate::output::Output;
-use guest_protocol::{Container, ContainerState, Phase};
+use guest_protocol::{Container, ContainerState, Identity, Phase};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,6 +30,7 @@ struct Changing {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) container: Container,
+    identity: Option<Identity>,
     pub(crate) group: Group,
     pub(crate) pidfd: OwnedFd,
     /// Own files of this attempt, a small tmpfs.
@@ -52,7 +53,7 @@ pub(crate) enum Stopping {
 
 impl Attempt {
     pub(crate) fn new(
-        container: Container,
+        (container, identity): (Container, Option<Identity>),
         group: Group,
         (pid, pidfd): (u32, OwnedFd),
         directory: PathBuf,
@@ -60,6 +61,7 @@ impl Attempt {
     ) -> Self {
         Self {
             container,
+            identity,
             group,
             pidfd,
             directory,
@@ -91,6 +93,7 @@ impl Attempt {
             name: self.container.name.clone(),
             attempt: self.container.attempt,
             started_at_ns: self.started_at_ns,
+            identity: self.identity.clone(),
             phase: self.lock().phase.clone(),
         }
     }

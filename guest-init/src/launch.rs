@@ -9,7 +9,7 @@ use crate::errors::{failed, invalid, refuse};
 use crate::guest::Guest;
 use crate::order::{self, Enter, Order, Start};
 use crate::process::Child;
-use guest_protocol::{Container, Exec, Pod, Refusal, RefusalKind};
+use guest_protocol::{Container, Exec, Identity, Pod, Refusal, RefusalKind};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -40,6 +40,8 @@ pub(crate) struct Streams {
     pub(crate) stderr: Option<File>,
     /// Instead of all three.
     pub(crate) terminal: Option<File>,
+    /// Who it runs as, of a container's own process.
+    pub(crate) identity: Option<Identity>,
 }
 
 /// Which streams a process gets; without one it reads and writes /dev/null.
@@ -168,8 +170,8 @@ fn begin(
         (None, None) => Input::None,
     };
     let pidfd = child.pidfd.try_clone().map_err(failed("pidfd"))?;
-    let process = (child.pid, pidfd);
-    let attempt = Attempt::new(container, group, process, directory, input);
+    let who = (container, streams.identity.take());
+    let attempt = Attempt::new(who, group, (child.pid, pidfd), directory, input);
     Ok((attempt, child, streams))
 }
 
@@ -236,8 +238,9 @@ fn launch(
     let sent = order::send(&socket, order, &fds).map_err(failed("order"));
     drop(theirs);
     match sent.and_then(|()| order::outcome(&socket)) {
-        Ok(terminal) => {
-            streams.terminal = terminal.map(File::from);
+        Ok(told) => {
+            streams.terminal = told.terminal.map(File::from);
+            streams.identity = told.identity;
             Ok((child, streams))
         }
         Err(refusal) => {

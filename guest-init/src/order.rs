@@ -6,10 +6,11 @@
 //! ```text
 //!   PID 1: length u32 | Order as JSON     + descriptors with the first byte
 //!   stage: 'T'                            + the terminal's master
+//!          'I' | length u32 | Identity as JSON, of a container's init
 //!          'E' | Refusal as JSON, or the end of the stream: exec succeeded
 //! ```
 
-use guest_protocol::{Container, Exec, Pod, Refusal, RefusalKind};
+use guest_protocol::{Container, Exec, Identity, Pod, Refusal, RefusalKind};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -24,7 +25,10 @@ use std::path::{Path, PathBuf};
 /// stdin, stdout, stderr, and the pidfd of the container to enter.
 const FDS_MAX: usize = 4;
 const TERMINAL: u8 = b'T';
+const IDENTITY: u8 = b'I';
 const ERROR: u8 = b'E';
+/// The longest refusal or identity, in bytes.
+const ANSWER_MAX: u32 = 64 << 10;
 
 /// What a stage is to become.
 #[derive(Debug, Serialize, Deserialize)]
@@ -108,6 +112,15 @@ pub(crate) fn send_terminal(to: &UnixStream, master: BorrowedFd<'_>) -> io::Resu
     send_with_fds(to, &[TERMINAL], &[master])
 }
 
+pub(crate) fn send_identity(to: &UnixStream, identity: &Identity) -> io::Result<()> {
+    let json = serde_json::to_vec(identity)?;
+    let length = u32::try_from(json.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut to = to;
+    to.write_all(&[IDENTITY])?;
+    to.write_all(&length.to_le_bytes())?;
+    to.write_all(&json)
+}
+
 pub(crate) fn send_refusal(to: &UnixStream, refusal: &Refusal) -> io::Result<()> {
     let mut bytes = vec![ERROR];
     serde_json::to_writer(&mut bytes, refusal)?;
@@ -115,22 +128,30 @@ pub(crate) fn send_refusal(to: &UnixStream, refusal: &Refusal) -> io::Result<()>
     to.write_all(&bytes)
 }
 
+/// What a stage told before it became the program.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) identity: Option<Identity>,
+}
+
 /// Waits until the stage has become the program, or has failed.
-pub(crate) fn outcome(from: &UnixStream) -> Result<Option<OwnedFd>, Refusal> {
+pub(crate) fn outcome(from: &UnixStream) -> Result<Told, Refusal> {
     let failed = |error: io::Error| Refusal {
         kind: RefusalKind::Failed,
         message: format!("starting the process: {error}"),
     };
-    let mut terminal = None;
+    let mut told = Told::default();
     loop {
         let mut tag = [0];
         let (count, mut fds) = receive_with_fds(from, &mut tag).map_err(failed)?;
         match (count, tag) {
-            (0, _) => return Ok(terminal),
-            (_, [TERMINAL]) => terminal = fds.pop(),
+            (0, _) => return Ok(told),
+            (_, [TERMINAL]) => told.terminal = fds.pop(),
+            (_, [IDENTITY]) => told.identity = Some(receive_identity(from).map_err(failed)?),
             _ => {
                 let mut json = Vec::new();
-                let mut rest = from.take(64 << 10);
+                let mut rest = from.take(u64::from(ANSWER_MAX));
                 rest.read_to_end(&mut json).map_err(failed)?;
                 return Err(serde_json::from_slice(&json).unwrap_or_else(|error| {
                     failed(io::Error::new(io::ErrorKind::InvalidData, error))
@@ -138,6 +159,18 @@ pub(crate) fn outcome(from: &UnixStream) -> Result<Option<OwnedFd>, Refusal> {
             }
         }
     }
+}
+
+fn receive_identity(mut from: &UnixStream) -> io::Result<Identity> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length);
+    if length > ANSWER_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut json = Vec::new();
+    from.take(u64::from(length)).read_to_end(&mut json)?;
+    Ok(serde_json::from_slice(&json)?)
 }
 
 fn send_with_fds(to: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -110,9 +110,9 @@ struct MountAttributes {
     user_namespace: u64,
 }
 
-/// Takes writing away from a mount (mount_setattr(2)).
+/// Takes writing away from a mount and all below it (mount_setattr(2)).
 pub(crate) fn set_read_only(tree: impl AsFd) -> io::Result<()> {
-    use nix::libc::{AT_EMPTY_PATH, SYS_mount_setattr, syscall};
+    use nix::libc::{AT_EMPTY_PATH, AT_RECURSIVE, SYS_mount_setattr, syscall};
     const MOUNT_ATTR_RDONLY: u64 = 1;
     let tree = tree.as_fd();
     let attributes = MountAttributes {
@@ -128,7 +128,7 @@ pub(crate) fn set_read_only(tree: impl AsFd) -> io::Result<()> {
             SYS_mount_setattr,
             tree.as_raw_fd(),
             c"".as_ptr(),
-            AT_EMPTY_PATH,
+            AT_EMPTY_PATH | AT_RECURSIVE,
             &raw const attributes,
             size_of::<MountAttributes>(),
         )

@@ -33,7 +33,7 @@ mod tests;
 pub use capability::CAPABILITIES;
 pub use frame::{Channel, FrameError, HEADER_LEN, Header};
 pub use pod::{
-    Container, Exec, FileEntry, Limits, Mount, Pod, ProjectedFile, Projection, Rlimit,
+    Container, Exec, FileEntry, Identity, Limits, Mount, Pod, ProjectedFile, Projection, Rlimit,
     SecurityContext, Slice, User, Volume, VolumeKind,
 };
 
@@ -60,6 +60,10 @@ pub const LOG_BUFFER: usize = 256 << 10;
 pub const SCRATCH_DISK: &str = "scratch";
 /// How many slices it may have: partitions of one disk, to Linux.
 pub const SLICES_MAX: u16 = 255;
+
+/// How many groups a process may have; the kernel takes 65536, and nobody needs
+/// so many.
+pub const GROUPS_MAX: usize = 2048;
 
 /// How many volumes a pod may have.
 pub const VOLUMES_MAX: usize = 256;
@@ -194,6 +198,8 @@ pub struct ContainerState {
     pub attempt: u32,
     /// Nanoseconds since the epoch.
     pub started_at_ns: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
     pub phase: Phase,
 }
 

@@ -142,6 +142,20 @@ pub struct User {
     /// Takes precedence over the group of `user`.
     pub group: Option<u32>,
     pub additional_groups: Vec<u32>,
+    /// Without the groups that the image gives its user
+    /// (`supplementalGroupsPolicy: Strict`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strict: bool,
+}
+
+/// Who the first process of a container was when it began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    pub uid: u32,
+    pub gid: u32,
+    /// With `gid` among them; at most [`crate::GROUPS_MAX`].
+    pub groups: Vec<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

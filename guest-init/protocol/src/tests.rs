@@ -18,6 +18,7 @@ fn container() -> Container {
             user: "web:1".to_owned(),
             group: Some(5),
             additional_groups: vec![1, 2],
+            strict: false,
         },
         security: SecurityContext::default(),
         limits: Limits::default(),
@@ -135,6 +136,11 @@ fn from_guest() -> Vec<Event> {
         name: "main".to_owned(),
         attempt: 1,
         started_at_ns: 2,
+        identity: Some(Identity {
+            uid: 7,
+            gid: 8,
+            groups: vec![8, 9],
+        }),
         phase: Phase::Ended {
             at_ns: 3,
             end: End::OomKilled,

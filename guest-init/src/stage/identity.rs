@@ -4,15 +4,15 @@
 //! [`FILE_MAX`] bytes, and lines that are no entries are skipped.
 
 use crate::errors::invalid;
-use guest_protocol::{Refusal, User};
+use guest_protocol::{Identity, Refusal, User};
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 
 const FILE_MAX: u64 = 1 << 20;
-/// The kernel takes 65536 (`NGROUPS_MAX`); nobody needs so many.
-const GROUPS_MAX: usize = 1024;
+/// From the files, and as many again from the pod ([`guest_protocol::GROUPS_MAX`]).
+const GROUPS_MAX: usize = guest_protocol::GROUPS_MAX / 2 - 1;
 /// The kernel's "no change" and therefore no id.
 const ID_MAX: u32 = u32::MAX - 1;
 
@@ -22,6 +22,16 @@ pub(crate) struct Person {
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
     pub(crate) home: String,
+}
+
+impl Person {
+    pub(crate) fn identity(&self) -> Identity {
+        Identity {
+            uid: self.uid,
+            gid: self.gid,
+            groups: self.groups.clone(),
+        }
+    }
 }
 
 /// # Errors
@@ -111,6 +121,7 @@ fn resolve(user: &User, passwd: &str, group: &str) -> Result<Person, Refusal> {
         return Err(invalid(format!("user {uid}:{gid}: out of range")));
     }
     let member = account.as_ref().map(|account| account.name);
+    let member = member.filter(|_| !user.strict);
     let from_file = groups(group)
         .filter(|(_, _, members)| member.is_some_and(|name| members.split(',').any(|m| m == name)))
         .map(|(_, gid, _)| gid);
@@ -136,11 +147,18 @@ mod tests {
     const GROUP: &str = "root:x:0:\nwww:x:33:\ntape:x:26:www,other\nbad:x:y:www\n";
 
     fn check(user: &str, group: Option<u32>, expected: Result<(u32, u32, &[u32], &str), &str>) {
-        let user = User {
-            user: user.to_owned(),
-            group,
-            additional_groups: vec![1000],
-        };
+        check_user(
+            User {
+                user: user.to_owned(),
+                group,
+                additional_groups: vec![1000],
+                strict: false,
+            },
+            expected,
+        );
+    }
+
+    fn check_user(user: User, expected: Result<(u32, u32, &[u32], &str), &str>) {
         let got = resolve(&user, PASSWD, GROUP);
         match expected {
             Ok((uid, gid, groups, home)) => {
@@ -168,6 +186,13 @@ mod tests {
         check("nobody", None, Err("unable to find user nobody"));
         check("www:nogroup", None, Err("unable to find group nogroup"));
         check("4294967295", None, Err("unable to find user"));
+        let strict = User {
+            user: "www".to_owned(),
+            group: None,
+            additional_groups: vec![1000],
+            strict: true,
+        };
+        check_user(strict, Ok((33, 33, &[33, 1000], "/var/www")));
     }
 
     #[test]
@@ -186,6 +211,7 @@ mod tests {
                 user: "w".to_owned(),
                 group: None,
                 additional_groups: Vec::new(),
+                strict: false,
             };
             if let Ok(person) = resolve(&user, &text, &text) {
                 assert!(person.uid <= ID_MAX, "round {round}: {text:?}");

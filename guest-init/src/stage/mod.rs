@@ -71,7 +71,12 @@ fn start(socket: &UnixStream, order: &Start, fds: Vec<OwnedFd>) -> Result<(), Re
     root::attach(order, trees)?;
     stdio(socket, container.tty, true, fds)?;
     root::protect(&container.security)?;
-    become_program(container, &container.args, &order.pod.hostname)
+    become_program(
+        container,
+        &container.args,
+        &order.pod.hostname,
+        Some(socket),
+    )
 }
 
 fn enter(socket: &UnixStream, order: &Enter, mut fds: Vec<OwnedFd>) -> Result<(), Refusal> {
@@ -86,7 +91,7 @@ fn enter(socket: &UnixStream, order: &Enter, mut fds: Vec<OwnedFd>) -> Result<()
         tty: order.exec.tty,
         ..order.container.clone()
     };
-    become_program(&container, &order.exec.args, &order.hostname)
+    become_program(&container, &order.exec.args, &order.hostname, None)
 }
 
 /// Enters the group and gives up the agent's protection from the OOM killer.
@@ -112,8 +117,17 @@ fn stdio(socket: &UnixStream, tty: bool, console: bool, fds: Vec<OwnedFd>) -> Re
     nix::unistd::dup2_stderr(stderr).map_err(failed("dup2"))
 }
 
-fn become_program(container: &Container, args: &[String], host: &str) -> Result<(), Refusal> {
+/// `told`: who learns as whom it runs.
+fn become_program(
+    container: &Container,
+    args: &[String],
+    host: &str,
+    told: Option<&UnixStream>,
+) -> Result<(), Refusal> {
     let person = identity::find(&container.user)?;
+    if let Some(socket) = told {
+        order::send_identity(socket, &person.identity()).map_err(failed("identity"))?;
+    }
     if !container.working_dir.is_empty() {
         program::make_working_dir(&container.working_dir)?;
     }

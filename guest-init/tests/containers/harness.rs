@@ -1,8 +1,8 @@
 //! A guest-init of its own mount namespace, with busybox on an EROFS disk.
 
 use guest_protocol::{
-    Action, Answer, Channel, Command, Container, ContainerState, Event, HEADER_LEN, Header, Limits,
-    Open, Opened, Phase, Pod, Refusal, SecurityContext, User, VERSION,
+    Action, Answer, Channel, Command, Container, ContainerState, Event, HEADER_LEN, Header,
+    Identity, Limits, Open, Opened, Phase, Pod, Refusal, SecurityContext, User, VERSION,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -406,6 +406,12 @@ impl Control {
         pid.unwrap()
     }
 
+    /// Who a container that was started began as.
+    pub(crate) fn identity(&self, name: &str) -> Identity {
+        let mut news = self.news.iter().filter(|state| state.name == name);
+        news.find_map(|state| state.identity.clone()).unwrap()
+    }
+
     /// The end of an attempt, once the guest tells of it.
     pub(crate) fn end(&mut self, name: &str, attempt: u32) -> (guest_protocol::End, String) {
         loop {
@@ -463,6 +469,7 @@ pub(crate) fn container(name: &str, args: &[&str]) -> Container {
             user: String::new(),
             group: None,
             additional_groups: Vec::new(),
+            strict: false,
         },
         security: SecurityContext {
             capabilities: capabilities.map(|name| format!("CAP_{name}")).to_vec(),

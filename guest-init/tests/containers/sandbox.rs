@@ -83,6 +83,7 @@ fn a_named_user_has_its_groups_home_and_no_capabilities() {
             user: "web".to_owned(),
             group: None,
             additional_groups: vec![2000],
+            strict: false,
         },
         security: SecurityContext {
             no_new_privileges: true,
@@ -95,6 +96,33 @@ fn a_named_user_has_its_groups_home_and_no_capabilities() {
                     CapEff:\t0000000000000000\nCapBnd:\t00000000000000eb\n\
                     CapAmb:\t0000000000000000\nNoNewPrivs:\t1\n";
     check(main, expected);
+}
+
+#[test]
+fn a_strict_user_has_the_pods_groups_only_and_all_are_told() {
+    let Some(guest) = Guest::start() else { return };
+    let mut control = guest.ready();
+    for (name, strict, groups) in [
+        ("merge", false, &[102, 103, 2000][..]),
+        ("strict", true, &[102, 2000]),
+    ] {
+        let user = User {
+            user: "web".to_owned(),
+            group: None,
+            additional_groups: vec![2000],
+            strict,
+        };
+        let main = Container {
+            user,
+            ..shell(name, "id -G")
+        };
+        control.start(main).unwrap();
+        let identity = control.identity(name);
+        assert_eq!((identity.uid, identity.gid), (101, 102), "{name}");
+        assert_eq!(identity.groups, groups, "{name}");
+        let said: Vec<String> = groups.iter().map(u32::to_string).collect();
+        assert_eq!(guest.output(name, 0).0, said.join(" ") + "\n");
+    }
 }
 
 #[test]

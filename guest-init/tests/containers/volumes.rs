@@ -371,6 +371,7 @@ fn a_group_for_files_lets_others_than_root_write() {
             user: "101".to_owned(),
             group: Some(102),
             additional_groups: vec![2000],
+            strict: false,
         },
         ..mounted(shell("main", script), mounts)
     };

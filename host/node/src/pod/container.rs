@@ -171,6 +171,7 @@ fn user(view: View<'_>, container: &Container, image: &ImageConfig) -> Result<Us
             .chain(fs_group)
             .map(|g| narrow("supplementalGroups", g))
             .collect::<Result<_, _>>()?,
+        strict: pod.and_then(|p| p.supplemental_groups_policy.as_deref()) == Some("Strict"),
     })
 }
 
@@ -403,6 +404,9 @@ mod tests {
                 .len(),
             41
         );
+        assert!(!plain.user.strict && !plain.stdin_once);
+        let once = made(json!({"stdin": true, "stdinOnce": true}), &image).expect("valid");
+        assert!(once.stdin && once.stdin_once);
         let root = json!({"securityContext": {"runAsNonRoot": true}});
         let error = made(root, &image).expect_err("not to be verified");
         assert!(error.0.contains("non-numeric user (www)"), "{error}");

@@ -18,7 +18,7 @@
 
 use super::backoff::Backoff;
 use super::health::{Acted, Doom, Health};
-use guest_protocol::ContainerState as GuestContainer;
+use guest_protocol::{ContainerState as GuestContainer, Identity};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use serde::{Deserialize, Serialize};
@@ -164,6 +164,9 @@ pub(crate) struct Record {
     /// What its probes say of the newest attempt.
     #[serde(default)]
     pub(crate) health: Health,
+    /// Who the newest attempt began as, by the guest's word.
+    #[serde(default)]
+    pub(crate) user: Option<Identity>,
     /// All output of the newest attempt came before the news of its end.
     #[serde(skip)]
     pub(crate) drained: Option<Drained>,
@@ -368,6 +371,7 @@ impl Record {
             backoff: Backoff::default(),
             epoch: 0,
             health: Health::default(),
+            user: None,
             drained: None,
         }
     }

@@ -252,6 +252,7 @@ impl World {
             name: ["a", "b", "zzz"][usize::try_from(attempt % 3).expect("small")].to_owned(),
             attempt,
             started_at_ns: self.random.next(),
+            identity: None,
             phase: GuestPhase::Running { pid: 1 },
         };
         let before = self.observed.containers.clone();
@@ -478,6 +479,7 @@ impl World {
             name: container.clone(),
             attempt,
             started_at_ns: u64::try_from(self.now.as_nanosecond()).expect("positive"),
+            identity: None,
             phase: GuestPhase::Running { pid: 7 },
         };
         self.guest.insert(container, news.clone());

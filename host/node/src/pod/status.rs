@@ -6,10 +6,12 @@ use super::identity::container_id;
 use super::observed::{Image, ImageFailureKind, Observed, Record, Rejection, State, Terminated};
 use super::resources::qos_class;
 use super::view::{RestartPolicy, Role, View, image_of};
+use guest_protocol::Identity;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition, PodStatus,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, HostIP, LinuxContainerUser, Pod,
+    PodCondition, PodStatus, VolumeMount, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -188,8 +190,41 @@ fn container_status(
         restart_count: i32::try_from(restarts).unwrap_or(i32::MAX),
         last_state: Some(last.map(ended).unwrap_or_default()),
         state: Some(state),
+        user: record.user.as_ref().filter(|_| known).map(user),
+        volume_mounts: volume_mounts(container),
         ..ContainerStatus::default()
     }
+}
+
+fn user(identity: &Identity) -> ContainerUser {
+    ContainerUser {
+        linux: Some(LinuxContainerUser {
+            uid: i64::from(identity.uid),
+            gid: i64::from(identity.gid),
+            supplemental_groups: Some(identity.groups.iter().copied().map(i64::from).collect()),
+        }),
+    }
+}
+
+/// KEP-3857. Nothing is mounted below a volume: each mount that is read-only is
+/// so recursively, and is called so if the pod asks for it.
+fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+    let status = |mount: &VolumeMount| {
+        let asked = mount.recursive_read_only.as_deref();
+        let recursive = match asked {
+            Some("Enabled" | "IfPossible") => "Enabled",
+            _ => "Disabled",
+        };
+        VolumeMountStatus {
+            name: mount.name.clone(),
+            mount_path: mount.mount_path.clone(),
+            read_only: mount.read_only,
+            recursive_read_only: (mount.read_only == Some(true)).then(|| recursive.to_owned()),
+            volume_status: None,
+        }
+    };
+    let mounts = container.volume_mounts.as_ref()?;
+    (!mounts.is_empty()).then(|| mounts.iter().map(status).collect())
 }
 
 fn container_state(

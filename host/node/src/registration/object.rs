@@ -5,8 +5,8 @@ use crate::pod::resources::Amount;
 use crate::pod::status::time;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
-    NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
@@ -75,7 +75,24 @@ pub(super) fn status(
             system_uuid: seen.machine_id.clone(),
             swap: None,
         }),
+        features: Some(NodeFeatures {
+            supplemental_groups_policy: Some(true),
+        }),
+        runtime_handlers: Some(["", HANDLER].map(handler).into()),
         ..NodeStatus::default()
+    }
+}
+
+/// What RuntimeClasses call the way in which pods run here.
+pub(crate) const HANDLER: &str = "atoll";
+
+fn handler(name: &str) -> NodeRuntimeHandler {
+    NodeRuntimeHandler {
+        name: Some(name.to_owned()),
+        features: Some(NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(true),
+            user_namespaces: Some(false),
+        }),
     }
 }
 

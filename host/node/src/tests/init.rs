@@ -474,6 +474,7 @@ impl Guest {
                     name: container.name.clone(),
                     attempt: container.attempt,
                     started_at_ns: now_ns(),
+                    identity: None,
                     phase: Phase::Running { pid: 2 },
                 };
                 state.containers.insert(container.name.clone(), new.clone());

@@ -112,6 +112,7 @@ mod tests {
             name: "a".to_owned(),
             attempt: 0,
             started_at_ns: 0,
+            identity: None,
             phase: Phase::Running { pid: 2 },
         })
     }

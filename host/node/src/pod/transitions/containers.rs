@@ -7,7 +7,7 @@ use super::super::observed::{
 };
 use super::super::view::{RestartPolicy, View, field_path, post_start, pre_stop, wants_tail};
 use super::images::pulled_message;
-use guest_protocol::{ContainerState as GuestContainer, End, Phase};
+use guest_protocol::{ContainerState as GuestContainer, End, GROUPS_MAX, Phase};
 use jiff::{SignedDuration, Timestamp};
 
 /// How long a container that can't be described yet rests, as upstream's sync.
@@ -35,6 +35,7 @@ impl Observed {
         record.attempt = attempt;
         record.epoch = epoch;
         record.health = Health::default();
+        record.user = None;
         record.state = State::Starting {
             resend: None,
             again: resent,
@@ -107,6 +108,10 @@ impl Observed {
         };
         if record.attempt != news.attempt || !record.active() {
             return Vec::new();
+        }
+        if let Some(mut user) = news.identity {
+            user.groups.truncate(GROUPS_MAX);
+            record.user = Some(user);
         }
         let started_at = claimed_time(news.started_at_ns, now);
         let fresh = matches!(record.state, State::Starting { .. });
@@ -389,7 +394,66 @@ mod tests {
     use super::super::super::observed::{Machine, Observation};
     use super::super::super::samples::pod;
     use super::*;
+    use guest_protocol::Identity;
     use serde_json::json;
+
+    #[test]
+    fn who_a_container_runs_as_is_told_and_what_it_mounts() {
+        let mount = |name: &str, more: serde_json::Value| {
+            let mut all = json!({"name": name, "mountPath": "/v"});
+            all.as_object_mut()
+                .expect("an object")
+                .extend(more.as_object().cloned().expect("an object"));
+            all
+        };
+        let mut pod = pod(
+            json!({"containers": [{"name": "a", "image": "a:1", "volumeMounts": [
+                mount("w", json!({})),
+                mount("r", json!({"readOnly": true})),
+                mount("x", json!({"readOnly": true, "recursiveReadOnly": "IfPossible"})),
+            ]}]}),
+        );
+        pod.status = None;
+        let view = View(&pod);
+        let now = Timestamp::UNIX_EPOCH;
+        let mut observed = Observed::new(now);
+        observed.machine = Machine::Ready;
+        observed.begin_container(view, "a", 0, now);
+        let news = Observation::Container(GuestContainer {
+            name: "a".to_owned(),
+            attempt: 0,
+            started_at_ns: 0,
+            identity: Some(Identity {
+                uid: 1,
+                gid: 2,
+                groups: (2..10_000).collect(),
+            }),
+            phase: Phase::Running { pid: 1 },
+        });
+        observed.observe(view, news, now);
+        let status = super::super::super::status(&pod, &observed, now);
+        let status = serde_json::to_value(status).expect("serializes");
+        let told = &status["containerStatuses"][0];
+        let user = &told["user"]["linux"];
+        assert_eq!((&user["uid"], &user["gid"]), (&json!(1), &json!(2)));
+        let groups = user["supplementalGroups"].as_array().map(Vec::len);
+        assert_eq!(groups, Some(GROUPS_MAX), "a guest's word has a bound");
+        let wanted = json!([
+            mount("w", json!({})),
+            mount(
+                "r",
+                json!({"readOnly": true, "recursiveReadOnly": "Disabled"})
+            ),
+            mount(
+                "x",
+                json!({"readOnly": true, "recursiveReadOnly": "Enabled"})
+            ),
+        ]);
+        assert_eq!(told["volumeMounts"], wanted);
+        // The next attempt may be somebody else.
+        observed.begin_container(view, "a", 1, now);
+        assert_eq!(observed.record("a").and_then(|r| r.user.clone()), None);
+    }
 
     #[test]
     fn output_and_end_come_in_any_order() {
@@ -402,6 +466,7 @@ mod tests {
                 name: "a".to_owned(),
                 attempt: 0,
                 started_at_ns: 0,
+                identity: None,
                 phase,
             })
         };
