@@ -34,6 +34,11 @@ const PROGRESS: u64 = 1 << 20;
 
 type Gate = tokio::sync::Mutex<()>;
 
+/// A blob that a pull works with.
+pub(crate) struct Held {
+    _gate: Arc<Gate>,
+}
+
 pub(crate) struct Blobs {
     layout: Layout,
     timeouts: Timeouts,
@@ -56,11 +61,28 @@ impl Blobs {
         self.layout.blobs().join(digest.hex())
     }
 
-    /// Digests that somebody is downloading or waiting for.
-    pub(crate) fn in_use(&self) -> Vec<Digest> {
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.retain(|_, gate| gate.strong_count() > 0);
-        gates.keys().copied().collect()
+    /// Keeps blobs from being removed, until what it gives is dropped.
+    pub(crate) fn hold(&self, digests: impl Iterator<Item = Digest>) -> Vec<Held> {
+        digests
+            .map(|digest| Held {
+                _gate: self.gate(&digest),
+            })
+            .collect()
+    }
+
+    /// Removes a blob, or a part of one, unless a pull works with it: whoever
+    /// looks for it has its gate, and waits for its turn. Blocks on the disk.
+    pub(crate) fn discard(&self, digest: &Digest, path: &Path) -> io::Result<u64> {
+        let gate = self.gate(digest);
+        let Ok(_turn) = gate.try_lock() else {
+            return Ok(0);
+        };
+        if Arc::strong_count(&gate) > 1 {
+            return Ok(0);
+        }
+        let freed = std::fs::metadata(path).map_or(0, |found| found.len());
+        remove_if_there(path)?;
+        Ok(freed)
     }
 
     fn gate(&self, digest: &Digest) -> Arc<Gate> {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +53,17 @@ pub enum PullPolicy {
     Always,
     IfNotPresent,
     Never,
+}
+
+/// An image as its files stand; what a garbage collection goes by.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub image: Arc<Image>,
+    /// On disk: less than `size` where the file has holes.
+    pub disk_bytes: u64,
+    pub made: SystemTime,
+    /// When it was last asked for, or said to be used.
+    pub used: SystemTime,
 }
 
 /// What the image directory holds, in bytes on disk.

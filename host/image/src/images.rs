@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
 use crate::config::{Config, ConfigError};
 use crate::credentials::Credentials;
 use crate::error::{Failure, Kind, PullError, Step};
-use crate::image::{Image, PullPolicy, Usage};
+use crate::image::{Image, PullPolicy, Stored, Usage};
 use crate::pull::Puller;
 use crate::reference::Reference;
 use crate::store::{self, Layout, Store};
@@ -105,6 +106,19 @@ impl Images {
     /// Every image with its names (`name:tag`, `name@digest`).
     pub fn list(&self) -> Vec<(Arc<Image>, Vec<String>)> {
         self.0.store.list()
+    }
+
+    /// Every image with the age and use of its files.
+    pub async fn stored(&self) -> io::Result<Vec<Stored>> {
+        let store = self.0.store.clone();
+        blocking(move || Ok(store.stored())).await
+    }
+
+    /// Remembers that these images (by id) are in use at `at`, on disk, so that
+    /// it survives this process.
+    pub async fn mark_used(&self, ids: Vec<String>, at: SystemTime) -> io::Result<()> {
+        let store = self.0.store.clone();
+        blocking(move || store.mark_used(&ids, at)).await
     }
 
     /// Forgets the images with this id and unlinks their files; who has

@@ -34,6 +34,6 @@ pub use convert::convert_child;
 pub use credentials::{Credentials, Keyring, SecretError, SecretFormat};
 pub use digest::{Digest, DigestError};
 pub use error::{Kind, PullError, Step};
-pub use image::{Image, ImageConfig, PullPolicy, Usage};
+pub use image::{Image, ImageConfig, PullPolicy, Stored, Usage};
 pub use images::{Images, OpenError};
 pub use reference::{DOCKER_HUB, Reference, ReferenceError};

@@ -32,7 +32,7 @@ const MAX_INDEX_DEPTH: u32 = 3;
 
 pub(crate) struct Puller {
     client: Arc<Client>,
-    blobs: Blobs,
+    blobs: Arc<Blobs>,
     limits: Limits,
     timeouts: Timeouts,
     layout: Layout,
@@ -60,7 +60,7 @@ impl Puller {
         let (limits, timeouts) = (config.limits, config.timeouts);
         Ok(Puller {
             client: Client::new(config)?,
-            blobs: Blobs::new(layout.clone(), &limits, timeouts),
+            blobs: Arc::new(Blobs::new(layout.clone(), &limits, timeouts)),
             converter: Converter::new(converter, layout.empty(), limits),
             conversions: Semaphore::new(limits.parallel_conversions),
             limits,
@@ -120,6 +120,9 @@ impl Puller {
                 .await
                 .map_err(at(Step::Record));
         }
+        let parts = plan.layers.iter().chain([&plan.config]);
+        // Until they are converted.
+        let _held = self.blobs.hold(parts.map(|blob| blob.digest));
         let (config, diff_ids) = self.config(session, &plan).await.map_err(at(Step::Fetch))?;
         let fetches = plan.layers.iter().map(|l| self.blobs.fetch(session, l));
         let paths = try_join_all(fetches).await.map_err(at(Step::Fetch))?;
@@ -254,7 +257,7 @@ impl Puller {
 
     /// See [`Images::prune_blobs`](crate::Images::prune_blobs).
     pub(crate) async fn prune_blobs(&self) -> std::io::Result<u64> {
-        let (dir, busy) = (self.layout.blobs(), self.blobs.in_use());
+        let (dir, blobs) = (self.layout.blobs(), self.blobs.clone());
         blocking(move || {
             let mut freed = 0;
             for entry in std::fs::read_dir(dir)? {
@@ -263,11 +266,13 @@ impl Puller {
                     .file_stem()
                     .and_then(|s| s.to_str())
                     .and_then(|s| Digest::from_hex(s).ok());
-                if digest.is_some_and(|d| busy.contains(&d)) {
-                    continue;
-                }
-                freed += std::fs::metadata(&path).map_or(0, |m| m.len());
-                store::remove_if_there(&path)?;
+                freed += match digest {
+                    Some(digest) => blobs.discard(&digest, &path)?,
+                    None => {
+                        store::remove_if_there(&path)?;
+                        0
+                    }
+                };
             }
             Ok(freed)
         })

@@ -13,6 +13,8 @@
 //! sidecar the same way. So a sidecar implies a complete EROFS file; what
 //! lacks one is removed at the next open. Removal goes the other way round.
 //!
+//! When an image was last used is the sidecar's time of modification.
+//!
 //! A tag belongs to one image. If a cut leaves two sidecars with it, the
 //! larger stamp has it.
 
@@ -21,11 +23,12 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::image::{Image, ImageConfig, Usage};
+use crate::image::{Image, ImageConfig, Stored, Usage};
 use crate::reference::Reference;
 
 const VERSION: u32 = 1;
@@ -238,6 +241,35 @@ impl Store {
         }
         records.insert(sidecar.manifest, (sidecar, image.clone()));
         Ok(image)
+    }
+
+    /// Images whose files are there; their times are those of the EROFS file and
+    /// of the sidecar. Blocks on the disk.
+    pub(crate) fn stored(&self) -> Vec<Stored> {
+        use std::os::unix::fs::MetadataExt as _;
+        let listed = self.list().into_iter();
+        let stored = listed.filter_map(|(image, _)| {
+            let erofs = fs::metadata(&image.erofs).ok()?;
+            let sidecar = fs::metadata(self.layout.sidecar(&image.manifest)).ok()?;
+            Some(Stored {
+                disk_bytes: erofs.blocks().saturating_mul(512),
+                made: erofs.modified().ok()?,
+                used: sidecar.modified().ok()?,
+                image,
+            })
+        });
+        stored.collect()
+    }
+
+    /// The time of use is that of the sidecar's file. Blocks on the disk.
+    pub(crate) fn mark_used(&self, ids: &[String], at: SystemTime) -> io::Result<()> {
+        let _turn = self.turn();
+        for (image, _) in self.list() {
+            if ids.contains(&image.id) {
+                File::open(self.layout.sidecar(&image.manifest))?.set_modified(at)?;
+            }
+        }
+        Ok(())
     }
 
     /// Unlinks every image with this id; micro-VMs that have it open keep

@@ -105,6 +105,18 @@ async fn removed_images_leave_nothing() {
     let usage = images.usage().await.unwrap();
     assert_eq!((usage.images, usage.blobs), (1, 2));
     assert!(usage.image_bytes > 100_000 && usage.blob_bytes > 100_000);
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let ids = vec![image.id.clone()];
+    images.mark_used(ids, long_ago).await.unwrap();
+    drop(images);
+    let images = open(config(&[&registry.host()]), dir.path()).await;
+    let stored = images.stored().await.unwrap();
+    assert_eq!(
+        (stored.len(), stored[0].used),
+        (1, long_ago),
+        "use survives"
+    );
+    assert!(stored[0].disk_bytes > 100_000 && stored[0].made > long_ago);
     let open_file = fs::File::open(&image.erofs).unwrap();
     assert!(images.remove(&image.id).await.unwrap());
     assert!(!images.remove(&image.id).await.unwrap());
