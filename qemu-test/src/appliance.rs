@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use image_build::cache::Cache;
 use image_build::command;
+use serde_json::Value;
 
 use crate::agent::Agent;
 use crate::config::{self, Options};
@@ -50,6 +51,8 @@ pub struct Setup<'a> {
     pub storage: Storage,
     pub images: &'a [Recipe],
     pub memory_mib: u32,
+    /// `node.kubelet` of the machine config.
+    pub kubelet: Value,
     pub agent: bool,
     pub bond: Bond,
 }
@@ -113,6 +116,7 @@ impl Appliance {
             registry: &registry.host(),
             plain_http: &[faulty.host()],
             disks: !matches!(setup.storage, Storage::Live),
+            kubelet: setup.kubelet.clone(),
         })?;
         let plan = Plan {
             image: setup.image.clone(),

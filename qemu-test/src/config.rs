@@ -1,7 +1,7 @@
 //! The machine config that the lab hands to the appliance.
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::credentials::Credentials;
 
@@ -15,6 +15,8 @@ pub struct Options<'a> {
     pub plain_http: &'a [String],
     /// Whether there are disks, to be formatted when empty.
     pub disks: bool,
+    /// `node.kubelet`.
+    pub kubelet: Value,
 }
 
 /// YAML, as examples/machine.yaml describes it.
@@ -29,7 +31,7 @@ pub fn machine_config(options: &Options<'_>) -> Result<String> {
     let mut document = json!({
         "apiVersion": "atoll.internal/v1alpha1",
         "kind": "MachineConfig",
-        "node": { "name": options.node },
+        "node": { "name": options.node, "kubelet": options.kubelet },
         "api": {
             "names": ["127.0.0.1", "localhost"],
             "ca": {

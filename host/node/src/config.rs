@@ -1,5 +1,6 @@
 //! What `node` is told by the machine config.
 
+use crate::kubelet::Kubelet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,6 +34,8 @@ pub struct Config {
     pub reserve: Reserve,
     #[serde(default = "default_max_pods")]
     pub max_pods: u32,
+    #[serde(default)]
+    pub kubelet: Kubelet,
 }
 
 /// PEM files of the kubelet's surface.

@@ -145,10 +145,15 @@ fn event(told: &Told, node: &str, namespace: &str) -> Value {
     // As upstream's recorder names them: unique by the time.
     let nanos = u64::try_from(told.at.as_nanosecond()).unwrap_or_default();
     let unique = uuid::Uuid::new_v4().as_u128() as u16;
+    let mut metadata =
+        json!({"name": format!("{about}.{nanos:x}{unique:04x}"), "namespace": namespace});
+    if !told.note.annotations.is_empty() {
+        metadata["annotations"] = json!(told.note.annotations);
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": format!("{about}.{nanos:x}{unique:04x}"), "namespace": namespace},
+        "metadata": metadata,
         "involvedObject": told.about,
         "type": if told.note.warning { "Warning" } else { "Normal" },
         "reason": told.note.reason,

@@ -21,8 +21,10 @@ mod actions;
 mod checkpoint;
 mod config;
 mod events;
+mod eviction;
 mod guest;
 mod images;
+mod kubelet;
 mod logs;
 mod machine;
 mod metrics;
@@ -36,6 +38,7 @@ mod worker;
 mod tests;
 
 pub use config::{Config, Guest, Reserve, Serving};
+pub use kubelet::Kubelet;
 pub use roster::RosterError;
 pub use server::ServerError;
 
@@ -142,7 +145,7 @@ pub async fn run_with(
     let surface = server::Surface {
         directory: directory.clone(),
         data: config.data_dir.clone(),
-        metrics,
+        metrics: metrics.clone(),
         gate: Arc::new(server::Gate::new(client.clone(), config.node_name.clone())),
     };
     let server = server::Server::bind(config.listen, &config.serving, surface).await?;
@@ -154,6 +157,8 @@ pub async fn run_with(
         images: Arc::new(images),
         launch,
         directory,
+        metrics,
+        sources: metrics::Sources::default(),
     };
     tokio::select! {
         result = serve(config, parts, shutdown) => result,
@@ -168,6 +173,8 @@ pub(crate) struct Parts {
     pub(crate) images: Arc<dyn images::ImageSource>,
     pub(crate) launch: OwnedFd,
     pub(crate) directory: Directory,
+    pub(crate) metrics: metrics::Metrics,
+    pub(crate) sources: metrics::Sources,
 }
 
 pub(crate) async fn serve(
@@ -186,13 +193,8 @@ pub(crate) async fn serve(
         allocatable: registration::allocatable(&facts.look(), identity.reserve),
         max_pods: config.max_pods as usize,
     };
-    let (sender, host) = tokio::sync::watch::channel(worker::Host {
-        facts: pod::environment::HostFacts {
-            node_name: config.node_name.clone(),
-            ..Default::default()
-        },
-        ..Default::default()
-    });
+    let (sender, host) = tokio::sync::watch::channel(host(&config));
+    let (pressed, pressure) = tokio::sync::watch::channel(eviction::Pressure::default());
     let events = events::Events::start(parts.client.clone(), config.node_name.clone());
     let registration = registration::Registration {
         client: parts.client.clone(),
@@ -201,6 +203,7 @@ pub(crate) async fn serve(
         facts,
         host: sender,
         events: events.clone(),
+        pressure: pressure.clone(),
     };
     let shared = Arc::new(worker::Shared {
         events,
@@ -210,20 +213,46 @@ pub(crate) async fn serve(
         kernel,
         data: config.data_dir.clone(),
         host,
-        defaults: pod::resources::Defaults {
-            memory: u64::from(guest.memory_mib) << 20,
-            vcpus: guest.vcpus,
-        },
+        defaults: defaults(guest),
         patience: Duration::from_secs(guest.patience_seconds),
         scratch: worker::unlimited(&config.data_dir)
             .map_err(|error| Error::File("data directory", error))?,
+        pressure,
     });
     let directory = parts.directory;
+    let evictor = eviction::Evictor::new(
+        &config.kubelet,
+        shared.clone(),
+        config.node_name.clone(),
+        directory.clone(),
+        (parts.metrics, parts.sources),
+        pressed,
+    );
     let roster = roster::Roster::new(shared, config.node_name.clone(), room, directory);
     tokio::select! {
         result = roster.run(shutdown) => Ok(result?),
         () = registration.run() => Ok(()),
+        () = evictor.run() => Ok(()),
         () = launcher.closed() => Err(Error::InitGone),
+    }
+}
+
+/// What is known of the host before anybody looked.
+fn host(config: &Config) -> worker::Host {
+    let facts = pod::environment::HostFacts {
+        node_name: config.node_name.clone(),
+        ..Default::default()
+    };
+    worker::Host {
+        facts,
+        ..Default::default()
+    }
+}
+
+fn defaults(guest: &Guest) -> pod::resources::Defaults {
+    pod::resources::Defaults {
+        memory: u64::from(guest.memory_mib) << 20,
+        vcpus: guest.vcpus,
     }
 }
 

@@ -10,6 +10,7 @@ use qemu_test::machine::Image;
 use qemu_test::pod::Pod;
 use qemu_test::process::Bond;
 use qemu_test::suite::{self, Scenario};
+use serde_json::json;
 
 mod data;
 mod guest_ends;
@@ -59,6 +60,14 @@ fn boot(image: &Image) -> Result<Appliance> {
         storage: Storage::Files { data: DATA },
         images: images::ALL,
         memory_mib: 2560,
+        // Pressure is told and soon over, but costs nobody anything.
+        kubelet: json!({
+            "evictionHard": {},
+            "evictionSoft": { "nodefs.available": "10%" },
+            "evictionSoftGracePeriod": { "nodefs.available": "10h" },
+            "evictionPressureTransitionPeriod": "5s",
+            "imageGCHighThresholdPercent": 100,
+        }),
         agent: true,
         bond: Bond::Tied,
     })?;

@@ -93,6 +93,7 @@ fn boot(image: &Image) -> Result<Appliance> {
         storage: Storage::Files { data: DATA },
         images: images::ALL,
         memory_mib: 2560,
+        kubelet: serde_json::json!({}),
         agent: true,
         bond: Bond::Tied,
     })?;

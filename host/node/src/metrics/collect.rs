@@ -5,7 +5,7 @@
 //! A guest that hasn't answered is not asked again until it has: what is on its
 //! way to a silent guest is one question, whoever asks how often.
 
-use super::host::{self, Sources};
+use super::host::Sources;
 use super::sample::{ContainerFigures, NodeFigures, PodFigures, Sample, Spec, Usage};
 use super::{FRESH, KEPT, PATIENCE, claims};
 use crate::guest::Command;
@@ -199,7 +199,7 @@ impl Collector {
             own: since(self.sources.own(), |node| node.own.as_ref()),
             vmms: since(self.sources.machines(), |node| node.vmms.as_ref()),
             interfaces: self.sources.interfaces(),
-            disk: host::disk(&self.data),
+            disk: self.sources.disk(&self.data),
             processes: self.sources.processes(),
         }
     }

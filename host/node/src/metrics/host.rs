@@ -38,15 +38,20 @@ impl Sources {
 
     /// Of everything: the root group has no `memory.current`, so what is used
     /// is what isn't free, as cadvisor has it.
-    pub(super) fn node(&self) -> Usage {
+    pub(crate) fn node(&self) -> Usage {
         let mut usage = group(&self.cgroup).unwrap_or_default();
         let text = self.proc("meminfo");
         let (total, free) = (meminfo(&text, "MemTotal"), meminfo(&text, "MemFree"));
         let used = total.saturating_sub(free);
         usage.memory.usage = used;
         usage.working_set = used.saturating_sub(usage.memory.inactive_file);
-        usage.memory_limit = Some(total);
+        usage.memory_limit = (total > 0).then_some(total);
         usage
+    }
+
+    /// Of the file system that holds a directory.
+    pub(crate) fn disk(&self, path: &Path) -> Option<Filesystem> {
+        disk(path)
     }
 
     pub(super) fn memory(&self) -> u64 {
@@ -129,7 +134,7 @@ fn line_of(text: &str, start: &str) -> Option<u64> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
-pub(super) fn disk(path: &Path) -> Option<Filesystem> {
+fn disk(path: &Path) -> Option<Filesystem> {
     let found = rustix::fs::statvfs(path).ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
     Some(Filesystem {

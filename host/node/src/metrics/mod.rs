@@ -25,6 +25,9 @@ pub(crate) mod summary;
 pub(crate) use collect::{Collector, Metrics};
 pub(crate) use exposition::MEDIA_TYPE;
 pub(crate) use host::Sources;
+#[cfg(test)]
+pub(crate) use sample::samples::sample as sample_for_tests;
+pub(crate) use sample::{ContainerFigures, PodFigures, Sample};
 pub(crate) use summary::Extent;
 
 use std::time::Duration;

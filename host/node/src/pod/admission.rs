@@ -4,9 +4,10 @@
 
 use super::action::is_own_host;
 use super::observed::{Note, Rejection};
-use super::resources::{Amount, requests};
+use super::resources::{Amount, qos_class, requests};
 use super::view::{Role, View, image_of, machine_id, post_start, pre_stop, role_of_init};
 use super::{sysctls, volumes};
+use crate::eviction::{self, Pressure, is_critical};
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, PodSpec, Probe};
 
 /// The event's and status' reason for fields that are not supported.
@@ -58,12 +59,41 @@ pub(crate) fn check(
     None
 }
 
+/// Under pressure a node takes no pod but critical ones; under that of memory
+/// alone also those that ask for resources, or tolerate its taint.
+pub(crate) fn under_pressure(view: View<'_>, pressure: Pressure) -> Option<Rejection> {
+    let conditions = pressure.conditions();
+    if conditions.is_empty() || is_critical(view) {
+        return None;
+    }
+    let tolerated = qos_class(view) != "BestEffort" || tolerates_memory_pressure(view);
+    if conditions == ["MemoryPressure"] && tolerated {
+        return None;
+    }
+    let conditions = conditions.join(" ");
+    let message = format!("The node had condition: [{conditions}]. ");
+    Some(rejection(eviction::REASON, message))
+}
+
+fn tolerates_memory_pressure(view: View<'_>) -> bool {
+    let tolerations = view.spec().and_then(|spec| spec.tolerations.as_deref());
+    tolerations.unwrap_or_default().iter().any(|toleration| {
+        let effect = toleration.effect.as_deref().unwrap_or_default();
+        let key = toleration.key.as_deref().unwrap_or_default();
+        let exists = toleration.operator.as_deref() == Some("Exists");
+        let value = toleration.value.as_deref().unwrap_or_default();
+        let key_fits = key == "node.kubernetes.io/memory-pressure" || (key.is_empty() && exists);
+        (effect.is_empty() || effect == "NoSchedule") && key_fits && (exists || value.is_empty())
+    })
+}
+
 /// The Event of a rejection.
 pub(crate) fn note(rejection: &Rejection) -> Note {
     let reason = match rejection.reason.as_str() {
         "OutOfcpu" => "OutOfcpu",
         "OutOfmemory" => "OutOfmemory",
         "OutOfpods" => "OutOfpods",
+        eviction::REASON => eviction::REASON,
         UNSUPPORTED => UNSUPPORTED,
         sysctls::FORBIDDEN => sysctls::FORBIDDEN,
         OTHER_SYSTEM => OTHER_SYSTEM,
@@ -76,6 +106,7 @@ fn rejection(reason: &str, message: String) -> Rejection {
     Rejection {
         reason: reason.to_owned(),
         message,
+        ..Rejection::default()
     }
 }
 
@@ -380,6 +411,41 @@ mod tests {
             let warnings = api::kinds::pod_warnings(&pods, &json!({"spec": spec}), &Value::Null);
             let told = |w: &String| w.contains(": not supported yet: the node lets the pod fail");
             assert!(warnings.iter().any(told), "{field}: {warnings:?}");
+        }
+    }
+
+    #[test]
+    fn pressure_turns_pods_away() {
+        let memory = Pressure {
+            memory: true,
+            ..Pressure::default()
+        };
+        let both = Pressure {
+            disk: true,
+            ..memory
+        };
+        let burstable = json!({"resources": {"requests": {"memory": "1Mi"}}});
+        let tolerant = json!([{"key": "node.kubernetes.io/memory-pressure", "operator": "Exists"}]);
+        for (spec, pressure, conditions) in [
+            (with(json!({})), Pressure::default(), None),
+            (with(json!({})), memory, Some("MemoryPressure")),
+            (with(burstable.clone()), memory, None),
+            (with(burstable), both, Some("MemoryPressure DiskPressure")),
+            (
+                json!({"tolerations": tolerant, "containers": []}),
+                memory,
+                None,
+            ),
+            (
+                json!({"priority": 2_000_000_000, "containers": []}),
+                both,
+                None,
+            ),
+        ] {
+            let pod = pod(spec);
+            let found = under_pressure(View(&pod), pressure);
+            let wanted = conditions.map(|names| format!("The node had condition: [{names}]. "));
+            assert_eq!(found.map(|found| found.message), wanted);
         }
     }
 

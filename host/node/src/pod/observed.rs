@@ -18,6 +18,7 @@
 
 use super::backoff::Backoff;
 use super::health::{Acted, Doom, Health};
+use super::view::View;
 use guest_protocol::{ContainerState as GuestContainer, Identity};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
@@ -82,11 +83,18 @@ pub(crate) enum ApiSide {
     Deleted,
 }
 
-/// A pod that this node won't run: `status.reason` and `status.message`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A pod that this node won't run (any more): `status.reason` and
+/// `status.message`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rejection {
     pub(crate) reason: String,
     pub(crate) message: String,
+    /// What is left to its containers at most.
+    #[serde(default)]
+    pub(crate) grace_ms: Option<u64>,
+    /// The node disrupts it: the condition DisruptionTarget.
+    #[serde(default)]
+    pub(crate) disrupted: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -360,6 +368,7 @@ pub(crate) struct Note {
     pub(crate) message: String,
     /// `spec.containers{name}`; none for the pod itself.
     pub(crate) field_path: Option<String>,
+    pub(crate) annotations: BTreeMap<&'static str, String>,
 }
 
 impl Record {
@@ -472,6 +481,12 @@ impl Observed {
         self.containers.get(container)
     }
 
+    /// The grace period that applies now, in milliseconds.
+    pub(crate) fn grace_ms(&self, view: View<'_>) -> u64 {
+        let most = self.rejected.as_ref().and_then(|own| own.grace_ms);
+        view.grace_ms().min(most.unwrap_or(u64::MAX))
+    }
+
     pub(crate) fn any_active(&self) -> bool {
         self.containers.values().any(Record::active)
     }
@@ -496,6 +511,7 @@ impl Note {
             reason,
             message,
             field_path: None,
+            annotations: BTreeMap::new(),
         }
     }
 

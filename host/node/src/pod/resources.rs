@@ -15,6 +15,11 @@ const VMM_OVERHEAD: u64 = 48 * MIB;
 /// vCPU threads apart: the main thread, devices, and some spare.
 const VMM_THREADS: u64 = 24;
 
+/// What a machine takes beyond what its containers ask for.
+pub(crate) const fn machine_overhead() -> u64 {
+    GUEST_OVERHEAD + VMM_OVERHEAD
+}
+
 type Amounts = BTreeMap<String, Quantity>;
 
 /// A quantity in thousandths, rounded up; `None` if it is none.

@@ -354,8 +354,22 @@ pub(crate) const OWN_CONDITIONS: [&str; 5] = [
     "PodScheduled",
 ];
 
+/// A condition that others set, too; the node's says so by its reason.
+pub(crate) const DISRUPTED: (&str, &str) = ("DisruptionTarget", "TerminationByKubelet");
+
 fn is_own(condition: &str) -> bool {
     OWN_CONDITIONS.contains(&condition)
+}
+
+/// Why the node disrupts the pod, once it is over (KEP-3329).
+fn disruption(observed: &Observed, phase: Phase) -> Option<Verdict> {
+    let rejection = observed.rejected.as_ref()?;
+    let over = matches!(phase, Phase::Failed | Phase::Succeeded);
+    (over && rejection.disrupted).then(|| Verdict {
+        ok: true,
+        reason: Some(DISRUPTED.1),
+        message: Some(rejection.message.clone()),
+    })
 }
 
 /// The five conditions of a pod, and those that others own, as they were.
@@ -373,7 +387,11 @@ fn conditions(
     }
     let before = listed(observed.written.as_ref().or(pod.status.as_ref()));
     // Those of others are theirs: as the API has them.
-    let foreign = |condition: &&PodCondition| !is_own(&condition.type_);
+    let disruption = disruption(observed, phase).map(|verdict| (DISRUPTED.0, verdict));
+    let foreign = |condition: &&PodCondition| {
+        let taken = disruption.is_some() && condition.type_ == DISRUPTED.0;
+        !is_own(&condition.type_) && !taken
+    };
     let others: Vec<_> = listed(pod.status.as_ref()).iter().filter(foreign).collect();
     let containers_ready = containers_ready(phase, all);
     let own = [
@@ -384,7 +402,7 @@ fn conditions(
         ("PodScheduled", Verdict::yes()),
     ];
     let mut list: Vec<PodCondition> = others.into_iter().cloned().collect();
-    for (name, verdict) in own {
+    for (name, verdict) in own.into_iter().chain(disruption) {
         let old = before.iter().find(|condition| condition.type_ == name);
         let status = if verdict.ok { "True" } else { "False" };
         let since = old

@@ -21,11 +21,8 @@ pub(crate) struct Seen {
     pub(crate) cpus: u64,
     /// Bytes.
     pub(crate) memory: u64,
-    pub(crate) memory_available: u64,
     /// Bytes of the file system that holds the data directory.
     pub(crate) disk: u64,
-    pub(crate) disk_available: u64,
-    pub(crate) pids_left: Option<u64>,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) nameservers: Vec<String>,
     pub(crate) kernel: String,
@@ -62,14 +59,9 @@ impl Facts {
         Seen {
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
             memory: meminfo(&memory, "MemTotal"),
-            memory_available: meminfo(&memory, "MemAvailable"),
             disk: disk
                 .as_ref()
                 .map_or(0, |d| d.f_blocks.saturating_mul(d.f_frsize)),
-            disk_available: disk
-                .as_ref()
-                .map_or(0, |d| d.f_bavail.saturating_mul(d.f_frsize)),
-            pids_left: pids_left(),
             addresses: addresses(),
             nameservers: nameservers(),
             kernel: rustix::system::uname()
@@ -84,14 +76,6 @@ impl Facts {
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
-}
-
-/// The threads that may still be made, by `/proc/loadavg` and `pid_max`.
-fn pids_left() -> Option<u64> {
-    let max: u64 = read("/proc/sys/kernel/pid_max").trim().parse().ok()?;
-    let loadavg = read("/proc/loadavg");
-    let (_, all) = loadavg.split_whitespace().nth(3)?.split_once('/')?;
-    Some(max.saturating_sub(all.parse().ok()?))
 }
 
 /// As `fabric` reports them, or else the address of the default route.
@@ -152,7 +136,6 @@ mod tests {
             seen.cpus > 0 && seen.memory > 0 && seen.disk > 0,
             "{seen:?}"
         );
-        assert!(seen.memory_available <= seen.memory, "{seen:?}");
         assert_eq!(meminfo("MemTotal:  7 kB\n", "MemTotal"), 7168);
     }
 }

@@ -2,7 +2,8 @@
 //! fresh.
 //!
 //! ```text
-//!   every 10 s: look at the machine -> lease renewed
+//!   every 10 s, and when its pressure changes:
+//!               look at the machine -> lease renewed
 //!                                   -> status written if it changed, or is
 //!                                      five minutes old
 //! ```
@@ -17,6 +18,7 @@ pub(crate) use facts::{Facts, Seen};
 pub(crate) use object::allocatable;
 
 use crate::events::Events;
+use crate::eviction::Pressure;
 use crate::images::ImageSource;
 use crate::pod::observed::Note;
 use crate::pod::resources::Amount;
@@ -56,11 +58,12 @@ pub(crate) struct Registration {
     pub(crate) facts: Facts,
     pub(crate) host: watch::Sender<Host>,
     pub(crate) events: Events,
+    pub(crate) pressure: watch::Receiver<Pressure>,
 }
 
 impl Registration {
     /// Runs until it is dropped.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let starting = Note::normal("Starting", "Starting atoll node.".to_owned());
         self.events
             .about_node(&self.identity.name, starting, Timestamp::now());
@@ -68,7 +71,11 @@ impl Registration {
         let mut tick = tokio::time::interval(PERIOD);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                // A sender that is gone says nothing more.
+                Ok(()) = self.pressure.changed() => {}
+            }
             if let Err(error) = self.round(&mut written).await {
                 log::warn!("registration: {error}");
                 written = None;
@@ -88,7 +95,10 @@ impl Registration {
             None => self.register(&seen).await?,
         };
         let now = Timestamp::now();
-        let status = object::status(&self.identity, &seen, self.images(), before.as_ref(), now);
+        let pressure = *self.pressure.borrow();
+        let images = self.images();
+        let before = before.as_ref();
+        let status = object::status(&self.identity, &seen, pressure, images, before, now);
         let due = match written {
             Some((old, at)) => at.elapsed() >= STATUS_AGE || object::differs(old, &status),
             None => true,
@@ -99,6 +109,9 @@ impl Registration {
             self.client
                 .patch(&NODES, None, name, Some("status"), &patch)
                 .await?;
+            for note in object::turns(name, before, &status) {
+                self.events.about_node(name, note, now);
+            }
             *written = Some((status, std::time::Instant::now()));
         }
         self.renew(now).await
@@ -117,7 +130,10 @@ impl Registration {
                 Ok(serde_json::from_value(status).ok())
             }
             Err(error) if error.is_not_found() => {
-                let status = object::status(&self.identity, seen, Vec::new(), None, now);
+                let status = {
+                    let pressure = *self.pressure.borrow();
+                    object::status(&self.identity, seen, pressure, Vec::new(), None, now)
+                };
                 let node = json!({
                     "apiVersion": "v1", "kind": "Node",
                     "metadata": {"name": name, "labels": labels},

@@ -1,6 +1,8 @@
 //! What the Node object says, from what was seen. Pure.
 
 use super::{Identity, Seen};
+use crate::eviction::Pressure;
+use crate::pod::observed::Note;
 use crate::pod::resources::Amount;
 use crate::pod::status::time;
 use jiff::Timestamp;
@@ -11,12 +13,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 
-const MIB: u64 = 1 << 20;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Upstream's thresholds of hard eviction.
-const MEMORY_PRESSURE: u64 = 100 * MIB;
-const DISK_PRESSURE_PERCENT: u64 = 10;
-const PID_PRESSURE: u64 = 256;
 
 /// What pods may have of a machine.
 pub(crate) fn allocatable(seen: &Seen, reserve: Amount) -> Amount {
@@ -43,6 +40,7 @@ pub(super) fn labels(identity: &Identity) -> BTreeMap<String, String> {
 pub(super) fn status(
     identity: &Identity,
     seen: &Seen,
+    pressure: Pressure,
     images: Vec<ContainerImage>,
     before: Option<&NodeStatus>,
     now: Timestamp,
@@ -55,7 +53,7 @@ pub(super) fn status(
         addresses: Some(addresses(identity, seen)),
         allocatable: Some(amounts(identity, seen, allocatable(seen, identity.reserve))),
         capacity: Some(amounts(identity, seen, all)),
-        conditions: Some(conditions(seen, before, now)),
+        conditions: Some(conditions(pressure, before, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint {
                 port: i32::from(identity.port),
@@ -142,11 +140,15 @@ fn amounts(identity: &Identity, seen: &Seen, amount: Amount) -> BTreeMap<String,
     ])
 }
 
-fn conditions(seen: &Seen, before: Option<&NodeStatus>, now: Timestamp) -> Vec<NodeCondition> {
+fn conditions(
+    pressure: Pressure,
+    before: Option<&NodeStatus>,
+    now: Timestamp,
+) -> Vec<NodeCondition> {
     let old = before
         .and_then(|status| status.conditions.as_deref())
         .unwrap_or_default();
-    let own = own_conditions(seen);
+    let own = own_conditions(pressure);
     // Conditions of others stay where they are.
     let foreign = old.iter().filter(|c| own.iter().all(|p| p.0 != c.type_));
     let mut list: Vec<NodeCondition> = foreign.cloned().collect();
@@ -167,16 +169,50 @@ fn conditions(seen: &Seen, before: Option<&NodeStatus>, now: Timestamp) -> Vec<N
     list
 }
 
+/// Events of conditions that have turned, in upstream's words.
+pub(super) fn turns(node: &str, before: Option<&NodeStatus>, now: &NodeStatus) -> Vec<Note> {
+    const TOLD: [(&str, &str, &str); 4] = [
+        (
+            "MemoryPressure",
+            "NodeHasInsufficientMemory",
+            "NodeHasSufficientMemory",
+        ),
+        (
+            "DiskPressure",
+            "NodeHasDiskPressure",
+            "NodeHasNoDiskPressure",
+        ),
+        (
+            "PIDPressure",
+            "NodeHasInsufficientPID",
+            "NodeHasSufficientPID",
+        ),
+        ("Ready", "NodeReady", "NodeNotReady"),
+    ];
+    let holds = |status: &NodeStatus, name: &str| {
+        let conditions = status.conditions.as_deref().unwrap_or_default();
+        let found = conditions.iter().find(|condition| condition.type_ == name);
+        found.map(|condition| condition.status == "True")
+    };
+    let turned = TOLD.into_iter().filter_map(|(name, yes, no)| {
+        let is = holds(now, name)?;
+        let was = before.and_then(|before| holds(before, name));
+        let reason = if is { yes } else { no };
+        let text = format!("Node {node} status is now: {reason}");
+        (was != Some(is)).then(|| Note::normal(reason, text))
+    });
+    turned.collect()
+}
+
 /// Reason and message.
 type Words = (&'static str, &'static str);
 
 /// This node's conditions: type, whether it holds, the words if so and if not.
-fn own_conditions(seen: &Seen) -> [(&'static str, bool, Words, Words); 4] {
-    let floor = seen.disk / 100 * DISK_PRESSURE_PERCENT;
+fn own_conditions(pressure: Pressure) -> [(&'static str, bool, Words, Words); 4] {
     [
         (
             "MemoryPressure",
-            seen.memory_available < MEMORY_PRESSURE,
+            pressure.memory,
             (
                 "KubeletHasInsufficientMemory",
                 "kubelet has insufficient memory available",
@@ -188,13 +224,13 @@ fn own_conditions(seen: &Seen) -> [(&'static str, bool, Words, Words); 4] {
         ),
         (
             "DiskPressure",
-            seen.disk_available < floor,
+            pressure.disk,
             ("KubeletHasDiskPressure", "kubelet has disk pressure"),
             ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         ),
         (
             "PIDPressure",
-            seen.pids_left.is_some_and(|left| left < PID_PRESSURE),
+            pressure.pids,
             (
                 "KubeletHasInsufficientPID",
                 "kubelet has insufficient PID available",
@@ -217,19 +253,19 @@ fn own_conditions(seen: &Seen) -> [(&'static str, bool, Words, Words); 4] {
 mod tests {
     use super::*;
 
+    const MIB: u64 = 1 << 20;
+
     fn seen() -> Seen {
         Seen {
             cpus: 2,
             memory: 4 << 30,
-            memory_available: 2 << 30,
             disk: 100 << 30,
-            disk_available: 50 << 30,
             addresses: vec!["10.0.2.15".parse().expect("an address")],
             ..Seen::default()
         }
     }
 
-    fn made(seen: &Seen, before: Option<&NodeStatus>, second: i64) -> NodeStatus {
+    fn made(pressure: Pressure, before: Option<&NodeStatus>, second: i64) -> NodeStatus {
         let identity = Identity {
             name: "n1".to_owned(),
             labels: BTreeMap::new(),
@@ -241,12 +277,12 @@ mod tests {
             },
         };
         let now = Timestamp::from_second(second).expect("in range");
-        status(&identity, seen, Vec::new(), before, now)
+        status(&identity, &seen(), pressure, Vec::new(), before, now)
     }
 
     #[test]
     fn a_status_says_what_is_left_over() {
-        let status = made(&seen(), None, 1);
+        let status = made(Pressure::default(), None, 1);
         let allocatable = status.allocatable.expect("is there");
         assert_eq!(allocatable["cpu"].0, "1900m");
         assert_eq!(
@@ -262,15 +298,22 @@ mod tests {
 
     #[test]
     fn conditions_remember_when_they_changed() {
-        let first = made(&seen(), None, 1);
-        let same = made(&seen(), Some(&first), 2);
+        let first = made(Pressure::default(), None, 1);
+        let same = made(Pressure::default(), Some(&first), 2);
         assert!(!differs(&first, &same), "a heartbeat is no news");
-        let full = Seen {
-            disk_available: 1 << 30,
-            ..seen()
+        let full = Pressure {
+            disk: true,
+            ..Pressure::default()
         };
-        let full = made(&full, Some(&same), 3);
+        let full = made(full, Some(&same), 3);
         assert!(differs(&same, &full));
+        let turned = turns("n1", Some(&same), &full);
+        let reasons: Vec<_> = turned.iter().map(|note| note.reason).collect();
+        assert_eq!(reasons, ["NodeHasDiskPressure"]);
+        assert_eq!(
+            turned[0].message,
+            "Node n1 status is now: NodeHasDiskPressure"
+        );
         let conditions = full.conditions.expect("is there");
         let at = |name: &str| {
             let found = conditions

@@ -7,5 +7,7 @@
 mod api;
 mod figures;
 mod health;
+mod images;
 mod init;
+mod pressure;
 mod scenarios;

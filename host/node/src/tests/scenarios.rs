@@ -1,19 +1,16 @@
 //! What a user sees of pods.
 
 use super::api::{Api, DEADLINE};
+use super::images::Shelf;
 use super::init::{Init, Script};
-use crate::images::ImageSource;
 use crate::metrics::{Collector, Sources};
 use crate::roster::Directory;
 use crate::server::{Gate, Surface};
 use crate::{Config, Parts, Shutdown, serve};
 use guest_protocol::End;
-use image::{Credentials, Image, ImageConfig, PullError, PullPolicy, Reference};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,30 +19,11 @@ use tokio::sync::oneshot;
 pub(super) const POD: &str = "/api/v1/namespaces/default/pods/web";
 pub(super) const UID: &str = "11111111-2222-3333-4444-555555555555";
 
-/// One image under every name.
-struct OneImage(Arc<Image>);
-
-impl ImageSource for OneImage {
-    fn get(&self, _: &Reference) -> Option<Arc<Image>> {
-        Some(self.0.clone())
-    }
-
-    fn ensure<'a>(
-        &'a self,
-        _: &'a Reference,
-        _: PullPolicy,
-        _: &'a [Credentials],
-    ) -> Pin<Box<dyn Future<Output = Result<Arc<Image>, PullError>> + Send + 'a>> {
-        Box::pin(async { Ok(self.0.clone()) })
-    }
-
-    fn list(&self) -> Vec<(Arc<Image>, Vec<String>)> {
-        Vec::new()
-    }
-}
-
 pub(super) struct Stage {
     files: tempfile::TempDir,
+    pub(super) images: Arc<Shelf>,
+    /// `kubelet` of the node's configuration.
+    pub(super) kubelet: Value,
     directory: Directory,
     pub(super) api: Api,
     pub(super) init: Init,
@@ -63,8 +41,13 @@ impl Stage {
         for name in ["kernel", "initramfs", "image.erofs"] {
             std::fs::write(files.path().join(name), name).unwrap();
         }
+        let images = Arc::new(Shelf::new(&files.path().join("image.erofs")));
         Self {
             files,
+            images,
+            // Whatever the disk of this machine is like.
+            kubelet: json!({"evictionHard": {"memory.available": "100Mi"},
+                "imageGCHighThresholdPercent": 100}),
             directory: Directory::default(),
             api: Api::new(),
             init: Init::new(script),
@@ -75,30 +58,36 @@ impl Stage {
         self.files.path()
     }
 
+    fn sources(&self) -> Sources {
+        Sources {
+            proc: self.path().join("proc"),
+            cgroup: self.path().join("cgroup"),
+            machines: self.path().join("cgroup/vmm"),
+        }
+    }
+
     pub(super) fn node(&self) -> Node {
         let at = |name: &str| self.path().join(name);
         let config: Config = serde_json::from_value(json!({
             "nodeName": "n1", "kubeconfig": "/none", "dataDir": self.path(),
             "serving": {"certificate": "/none", "key": "/none", "clientCa": "/none"},
             "guest": {"kernel": at("kernel"), "initramfs": at("initramfs")},
+            "kubelet": self.kubelet,
         }))
         .unwrap();
-        let image = Image {
-            id: "sha256:00".to_owned(),
-            repo_digest: "registry.test/library/a@sha256:00".to_owned(),
-            erofs: at("image.erofs"),
-            size: 4096,
-            config: ImageConfig {
-                cmd: vec!["/bin/a".to_owned()],
-                ..ImageConfig::default()
-            },
-            manifest: format!("sha256:{}", "0".repeat(64)).parse().unwrap(),
-        };
+        let (collector, metrics) = Collector::new(
+            self.directory.clone(),
+            "n1".to_owned(),
+            self.path().to_owned(),
+            self.sources(),
+        );
         let parts = Parts {
             client: reconcile::Client::new(Arc::new(self.api.clone())),
-            images: Arc::new(OneImage(Arc::new(image))),
+            images: self.images.clone(),
             launch: self.init.socket(),
             directory: self.directory.clone(),
+            metrics,
+            sources: self.sources(),
         };
         let (stop, stopped) = oneshot::channel();
         let shutdown = async { stopped.await.unwrap_or(Shutdown::Restart) };
@@ -109,6 +98,7 @@ impl Stage {
                 .enable_all()
                 .build()
                 .unwrap();
+            runtime.spawn(collector.run());
             let result = runtime.block_on(serve(config, parts, shutdown));
             runtime.shutdown_timeout(DEADLINE);
             result
@@ -177,13 +167,12 @@ impl Stage {
     /// What it answers somebody with these words in `Authorization`.
     pub(super) async fn kubelet_as(&self, token: Option<&str>, path: &str) -> (u16, String) {
         let (directory, data) = (self.directory.clone(), self.path().to_owned());
-        let sources = Sources {
-            proc: self.path().join("proc"),
-            cgroup: self.path().join("cgroup"),
-            machines: self.path().join("cgroup/vmm"),
-        };
-        let (collector, metrics) =
-            Collector::new(directory.clone(), "n1".to_owned(), data.clone(), sources);
+        let (collector, metrics) = Collector::new(
+            directory.clone(),
+            "n1".to_owned(),
+            data.clone(),
+            self.sources(),
+        );
         tokio::spawn(collector.run());
         let client = reconcile::Client::new(Arc::new(self.api.clone()));
         let surface = Surface {

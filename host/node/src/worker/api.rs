@@ -4,7 +4,7 @@
 use super::Shared;
 use crate::pod::Observation;
 use crate::pod::environment::{Source, Sources};
-use crate::pod::status::OWN_CONDITIONS;
+use crate::pod::status::{DISRUPTED, OWN_CONDITIONS};
 use crate::pod::view::View;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -60,8 +60,10 @@ fn status_patch(pod: &Pod, status: &PodStatus) -> Result<Value, serde_json::Erro
     }
     if let Some(conditions) = wanted.get_mut("conditions").and_then(Value::as_array_mut) {
         let own = |condition: &Value| {
-            let name = condition.get("type").and_then(Value::as_str);
-            name.is_some_and(|name| OWN_CONDITIONS.contains(&name))
+            let text = |field: &str| condition.get(field).and_then(Value::as_str);
+            let disrupted =
+                (text("type"), text("reason")) == (Some(DISRUPTED.0), Some(DISRUPTED.1));
+            text("type").is_some_and(|name| OWN_CONDITIONS.contains(&name)) || disrupted
         };
         conditions.retain(own);
         // Merged field by field, a reason of before would stay.

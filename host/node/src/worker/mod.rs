@@ -24,12 +24,13 @@ pub(crate) use scratch::unlimited;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::events::Events;
+use crate::eviction::Pressure;
 use crate::guest::Command;
 use crate::images::ImageSource;
 use crate::logs::{self, ProgressReceiver};
 use crate::machine::{Control, Launcher, Process};
 use crate::pod::environment::HostFacts;
-use crate::pod::observed::{ApiSide, Machine, State};
+use crate::pod::observed::{ApiSide, Machine, Note, Rejection, State};
 use crate::pod::plan::Plan;
 use crate::pod::view::{View, falls_back_to_log};
 use crate::pod::{Observation, Observed, Step, plan};
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) patience: Duration,
     /// See `scratch::unlimited`.
     pub(crate) scratch: Option<u64>,
+    /// What the node lacks, for pods that arrive.
+    pub(crate) pressure: watch::Receiver<Pressure>,
 }
 
 /// What is known of the host and changes rarely.
@@ -76,6 +79,11 @@ pub(crate) enum Update {
     Pod(Box<Pod>),
     /// The API does not know the pod any more.
     Gone,
+    /// The node ends the pod, for good: it fails.
+    End {
+        rejection: Rejection,
+        note: Option<Note>,
+    },
     /// The machine powers off: stop gracefully, and remember everything.
     Leave,
 }
@@ -241,6 +249,13 @@ impl Worker {
                 }
                 self.pod = *pod;
             }
+            Update::End { rejection, note } => {
+                if self.observed.rejected.is_none() {
+                    self.observed.rejected = Some(rejection);
+                    self.tell(note.into_iter().collect(), Timestamp::now());
+                    self.save();
+                }
+            }
             Update::Gone => {
                 let meta = &mut self.pod.metadata;
                 let now = Timestamp::now();
@@ -368,13 +383,13 @@ impl Worker {
         }
     }
 
-    fn tell(&self, notes: Vec<crate::pod::observed::Note>, now: Timestamp) {
+    fn tell(&self, notes: Vec<Note>, now: Timestamp) {
         for note in notes {
             self.shared.events.about_pod(&self.pod, note, now);
         }
     }
 
-    fn tell_rejection(&self, rejection: &crate::pod::observed::Rejection) {
+    fn tell_rejection(&self, rejection: &Rejection) {
         let known = self.pod.status.as_ref().and_then(|s| s.reason.as_deref());
         if known != Some(&rejection.reason) {
             let note = crate::pod::admission::note(rejection);

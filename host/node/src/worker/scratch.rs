@@ -32,7 +32,7 @@ pub(crate) fn unlimited(data: &Path) -> io::Result<Option<u64>> {
 
 impl Shared {
     /// What of a pod is on its scratch disk.
-    pub(super) fn scratch(&self, view: View<'_>) -> Scratch {
+    pub(crate) fn scratch(&self, view: View<'_>) -> Scratch {
         let memory = u64::from(size(view, self.defaults).memory_mib) << 20;
         let space = Space {
             unlimited: self.scratch,

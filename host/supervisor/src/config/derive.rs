@@ -74,6 +74,7 @@ fn node(config: &MachineConfig, name: &str) -> Value {
         },
         "dataDir": NODE_DATA,
         "images": config.images,
+        "kubelet": node.kubelet,
     });
     // Absent values are the node's own defaults.
     let optional = [

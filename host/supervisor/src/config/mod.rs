@@ -61,6 +61,8 @@ struct Node {
     max_pods: Option<u32>,
     reserve: Reserve,
     guest: Guest,
+    /// How it defends itself, in upstream's words.
+    kubelet: node::Kubelet,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -227,6 +229,9 @@ impl Node {
         if guest.vcpus.is_some_and(|vcpus| !(1..=64).contains(&vcpus)) {
             return Err("node.guest.vcpus: between 1 and 64".into());
         }
+        self.kubelet
+            .check()
+            .map_err(|error| format!("node.kubelet.{error}"))?;
         Ok(())
     }
 }

@@ -70,6 +70,14 @@ fn what_is_wrong_is_named_with_field_and_line() {
         ("node: {labels: {a: \"-\"}}\n", "\"-\": not a label's value"),
         ("node: {maxPods: 0}\n", "node.maxPods: between"),
         ("node: {guest: {vcpus: 65}}\n", "node.guest.vcpus: between"),
+        (
+            "node: {kubelet: {evictionHard: {memory.available: 5x}}}\n",
+            "node.kubelet.evictionHard",
+        ),
+        (
+            "node: {kubelet: {evictionSoft: {memory.available: 5%}}}\n",
+            "node.kubelet.evictionSoftGracePeriod: a grace period must be given",
+        ),
         ("api: {listen: [6443]}\n", "api.listen[0]: "),
         (
             "api: {ca: {certificate: x, key: y}}\n",

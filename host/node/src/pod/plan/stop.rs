@@ -41,7 +41,7 @@ pub(super) fn wind_down(plan: &mut Plan, view: View<'_>, observed: &Observed, no
 }
 
 fn stop_containers(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
-    let grace_ms = view.grace_ms();
+    let grace_ms = observed.grace_ms(view);
     let mut idle = true;
     for (name, record) in &observed.containers {
         match &record.state {

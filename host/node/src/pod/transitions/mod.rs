@@ -62,6 +62,7 @@ impl Observed {
                 self.rejected = Some(Rejection {
                     reason: "DeadlineExceeded".to_owned(),
                     message: message.to_owned(),
+                    ..Rejection::default()
                 });
                 return vec![Note::warning("DeadlineExceeded", message.to_owned())];
             }

@@ -9,6 +9,10 @@
 //! Nothing is killed before the API was listed once. A worker's updates wait
 //! in a queue of 16; while one is full the watch waits.
 
+mod directory;
+
+pub(crate) use directory::Directory;
+
 use crate::Shutdown;
 use crate::checkpoint::{self, Checkpoint};
 use crate::logs;
@@ -27,7 +31,7 @@ use reconcile::{ClientError, ListOptions, WatchEvent, WatchOptions};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -40,41 +44,6 @@ const RELIST: Duration = Duration::from_secs(1);
 pub(crate) struct Room {
     pub(crate) allocatable: Amount,
     pub(crate) max_pods: usize,
-}
-
-/// The pods as the kubelet's surface sees them: by namespace and name.
-#[derive(Clone, Default)]
-pub(crate) struct Directory(Arc<RwLock<ByName>>);
-
-type ByName = HashMap<(String, String), watch::Receiver<Shown>>;
-
-impl Directory {
-    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Shown> {
-        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let shown = map.get(&(namespace.to_owned(), name.to_owned()))?;
-        Some(shown.borrow().clone())
-    }
-
-    pub(crate) fn all(&self) -> Vec<Shown> {
-        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        map.values().map(|shown| shown.borrow().clone()).collect()
-    }
-
-    fn insert(&self, pod: &Pod, shown: watch::Receiver<Shown>) {
-        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        map.insert(key(pod), shown);
-    }
-
-    /// Removes the pod's entry unless another pod of that name has it.
-    fn remove(&self, shown: &watch::Receiver<Shown>) {
-        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        map.retain(|_, own| !own.same_channel(shown));
-    }
-}
-
-fn key(pod: &Pod) -> (String, String) {
-    let view = View(pod);
-    (view.namespace().to_owned(), view.name().to_owned())
 }
 
 struct Entry {
@@ -160,6 +129,7 @@ impl Roster {
                         self.replace(pods).await;
                     } else {
                         self.take_over(pods).await?;
+                        self.directory.list_is_in();
                         started = true;
                     }
                     if let Err(error) = self.watch(list.resource_version).await {
@@ -268,7 +238,9 @@ impl Roster {
         let count = self.entries.len();
         let view = View(pod);
         if observed.containers.is_empty() && !view.deleting() {
-            observed.rejected = admission::check(view, used, allocatable, count, max_pods);
+            let pressure = *self.shared.pressure.borrow();
+            observed.rejected = admission::check(view, used, allocatable, count, max_pods)
+                .or_else(|| admission::under_pressure(view, pressure));
         }
         observed
     }
@@ -286,7 +258,7 @@ impl Roster {
             worker.adopt(adopted);
         }
         let (updates, receiver) = mpsc::channel(16);
-        self.directory.insert(&pod, shown.clone());
+        self.directory.insert(&pod, shown.clone(), updates.clone());
         let name = uid.clone();
         self.workers.spawn(async move {
             worker.run(receiver).await;

@@ -1,0 +1,106 @@
+//! Images of tests: every name stands for the first, and others lie about.
+
+use crate::images::ImageSource;
+use image::{Credentials, Image, ImageConfig, PullError, PullPolicy, Reference, Stored};
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+pub(super) struct Shelf(Mutex<Vec<Stored>>);
+
+impl Shelf {
+    pub(super) fn new(erofs: &Path) -> Self {
+        let config = ImageConfig {
+            cmd: vec!["/bin/a".to_owned()],
+            ..ImageConfig::default()
+        };
+        let image = image("00", erofs, config);
+        Self(Mutex::new(vec![stored(image, 0)]))
+    }
+
+    /// Puts an image there that was last used so many seconds ago.
+    pub(super) fn put(&self, id: &str, unused: u64) {
+        let image = image(id, Path::new("/none"), ImageConfig::default());
+        self.0.lock().unwrap().push(stored(image, unused));
+    }
+
+    pub(super) fn ids(&self) -> Vec<String> {
+        let stored = self.0.lock().unwrap();
+        stored.iter().map(|one| one.image.id.clone()).collect()
+    }
+
+    fn first(&self) -> Arc<Image> {
+        self.0.lock().unwrap()[0].image.clone()
+    }
+}
+
+fn image(id: &str, erofs: &Path, config: ImageConfig) -> Image {
+    Image {
+        id: format!("sha256:{id}"),
+        repo_digest: format!("registry.test/library/a@sha256:{id}"),
+        erofs: erofs.to_owned(),
+        size: 4096,
+        config,
+        manifest: format!("sha256:{}", "0".repeat(64)).parse().unwrap(),
+    }
+}
+
+fn stored(image: Image, unused: u64) -> Stored {
+    let day_ago = SystemTime::now() - Duration::from_secs(86_400);
+    Stored {
+        image: Arc::new(image),
+        disk_bytes: 4096,
+        made: day_ago,
+        used: SystemTime::now() - Duration::from_secs(unused),
+    }
+}
+
+impl ImageSource for Shelf {
+    fn get(&self, _: &Reference) -> Option<Arc<Image>> {
+        Some(self.first())
+    }
+
+    fn ensure<'a>(
+        &'a self,
+        _: &'a Reference,
+        _: PullPolicy,
+        _: &'a [Credentials],
+    ) -> Later<'a, Result<Arc<Image>, PullError>> {
+        Box::pin(async { Ok(self.first()) })
+    }
+
+    fn list(&self) -> Vec<(Arc<Image>, Vec<String>)> {
+        let stored = self.0.lock().unwrap();
+        let named = |one: &Stored| (one.image.clone(), vec![one.image.id.clone()]);
+        stored.iter().map(named).collect()
+    }
+
+    fn stored(&self) -> Later<'_, io::Result<Vec<Stored>>> {
+        Box::pin(async { Ok(self.0.lock().unwrap().clone()) })
+    }
+
+    fn mark_used(&self, ids: Vec<String>, at: SystemTime) -> Later<'_, io::Result<()>> {
+        let mut stored = self.0.lock().unwrap();
+        for one in stored.iter_mut().filter(|one| ids.contains(&one.image.id)) {
+            one.used = at;
+        }
+        Box::pin(async { Ok(()) })
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> Later<'a, io::Result<bool>> {
+        let mut stored = self.0.lock().unwrap();
+        let before = stored.len();
+        stored.retain(|one| one.image.id != id);
+        let removed = stored.len() < before;
+        Box::pin(async move { Ok(removed) })
+    }
+
+    fn prune(&self) -> Later<'_, io::Result<u64>> {
+        Box::pin(async { Ok(0) })
+    }
+}
