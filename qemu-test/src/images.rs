@@ -6,6 +6,8 @@
 //! | `nginx` | serves `PAGE` on port 80, logs to stdout |
 //! | `redis` | redis-server on 6379 |
 //! | `python` | the interpreter with its standard library |
+//! | `memcached`, `haproxy`, `mosquitto`, `node`, `postgres` | as their names say |
+//! | `jvm` | a headless Java, and Rhino as a program for it |
 //!
 //! A package's closure is unpacked, its maintainer scripts don't run; three
 //! layers each: busybox, packages, configuration.
@@ -27,9 +29,16 @@ use crate::oci::{Layer, Layout};
 /// What nginx serves as `/`.
 pub const PAGE: &str = "<h1>A page from a pod on Atoll</h1>\n";
 const RECIPE: &str = "test image 3";
+const HAPROXY: &str = "global\n  maxconn 64\n  nbthread 2\ndefaults\n  mode http\n\
+    \x20 timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n  retries 5\n\
+    \x20 option redispatch 1\n  retry-on all-retryable-errors\nlisten front\n  bind :8000\n\
+    \x20 balance roundrobin\n  server one 127.0.0.1:8001 check inter 1s\n\
+    \x20 server two 127.0.0.1:8002 check inter 1s\n";
+const MOSQUITTO: &str = "user root\nlistener 1883\nallow_anonymous true\n";
 const NGINX: &str = "daemon off;\nuser root;\nworker_processes 1;\npid /run/nginx.pid;\n\
     error_log stderr notice;\nevents { worker_connections 64; }\nhttp {\n  access_log /dev/stdout;\n\
     \x20 types { text/html html; }\n  server { listen 80; root /srv/www; }\n}\n";
+const BYTE_CODE: &str = "byte code 1";
 /// Debian is merged: these are links into /usr.
 const MERGED: &[&str] = &["bin", "sbin", "lib", "lib64"];
 /// Not needed to run, and large.
@@ -44,7 +53,8 @@ const SKIP: &[&str] = &[
     "usr/share/zoneinfo",
     "usr/lib/x86_64-linux-gnu/perl-base",
 ];
-/// What only maintainer scripts would use: packages that start so.
+/// What only maintainer scripts would use: packages that start so, but for those
+/// that a recipe names.
 const NEEDLESS: &[&str] = &[
     "adduser",
     "coreutils",
@@ -54,11 +64,14 @@ const NEEDLESS: &[&str] = &[
     "init-system-helpers",
     "iproute2",
     "libfile-find",
+    "libllvm",
     "libnumber-compare",
     "libpam",
     "libperl",
     "libsemanage",
     "libtext-glob",
+    "libz3",
+    "locales",
     "logrotate",
     "lsb-base",
     "media-types",
@@ -75,6 +88,7 @@ const NEEDLESS: &[&str] = &[
 ];
 
 /// One image to build.
+#[derive(Clone, Copy)]
 pub struct Recipe {
     pub name: &'static str,
     packages: &'static [&'static str],
@@ -82,7 +96,42 @@ pub struct Recipe {
     command: &'static [&'static str],
 }
 
-pub const ALL: &[Recipe] = &[TOOLS, NGINX_IMAGE, REDIS, PYTHON];
+/// What every run of the tests builds.
+pub const ALL: &[Recipe] = &[TOOLS, NGINX_IMAGE, REDIS, PYTHON, MEMCACHED];
+
+/// Larger ones, for long tests.
+pub const LARGE: &[Recipe] = &[
+    Recipe {
+        name: "haproxy",
+        packages: &["haproxy"],
+        files: &[("etc/haproxy/here.cfg", HAPROXY)],
+        command: &["/usr/sbin/haproxy"],
+    },
+    Recipe {
+        name: "jvm",
+        packages: &["default-jre-headless", "rhino"],
+        files: &[],
+        command: &["/usr/lib/jvm/default-java/bin/java"],
+    },
+    Recipe {
+        name: "mosquitto",
+        packages: &["mosquitto", "mosquitto-clients"],
+        files: &[("etc/mosquitto/here.conf", MOSQUITTO)],
+        command: &["/usr/sbin/mosquitto"],
+    },
+    Recipe {
+        name: "node",
+        packages: &["nodejs"],
+        files: &[],
+        command: &["/usr/bin/node"],
+    },
+    Recipe {
+        name: "postgres",
+        packages: &["postgresql", "libpam0g"],
+        files: &[],
+        command: &["/bin/sh"],
+    },
+];
 
 pub const TOOLS: Recipe = Recipe {
     name: "busybox",
@@ -117,6 +166,12 @@ pub const PYTHON: Recipe = Recipe {
     files: &[],
     command: &["/usr/bin/python3"],
 };
+pub const MEMCACHED: Recipe = Recipe {
+    name: "memcached",
+    packages: &["memcached"],
+    files: &[],
+    command: &["/usr/bin/memcached"],
+};
 
 /// The image, from the cache if its packages are what they were.
 pub fn build(cache: &Cache, recipe: &Recipe) -> Result<Layout> {
@@ -130,6 +185,9 @@ pub fn build(cache: &Cache, recipe: &Recipe) -> Result<Layout> {
     }
     for word in recipe.command {
         key = key.with(word.as_bytes());
+    }
+    if has_python(&closure) {
+        key = key.with(BYTE_CODE.as_bytes());
     }
     let entry = cache.entry(&format!("image-{}", recipe.name), key, |draft| {
         say(format!(
@@ -153,6 +211,9 @@ fn make(recipe: &Recipe, closure: &[(String, String)], draft: &Path) -> Result<(
         packages::unpack(&archive, &root)?;
         fs::remove_file(archive)?;
     }
+    if has_python(closure) {
+        byte_code(&root).context("byte code of Python's library")?;
+    }
     let mut layers = vec![busybox()?];
     if !closure.is_empty() {
         let mut layer = Layer::default();
@@ -162,6 +223,45 @@ fn make(recipe: &Recipe, closure: &[(String, String)], draft: &Path) -> Result<(
     layers.push(configuration(recipe)?);
     Layout::write(draft, &layers, &config(recipe))?;
     Ok(fs::remove_dir_all(root)?)
+}
+
+fn has_python(closure: &[(String, String)]) -> bool {
+    closure.iter().any(|(name, _)| name == "python3-minimal")
+}
+
+/// Compiles the library as its maintainer scripts would, by the interpreter in
+/// `root`: to do so at each start takes minutes under emulation. The sources go,
+/// so that the image is no larger.
+fn byte_code(root: &Path) -> Result<()> {
+    let libraries = root.join("usr/lib/x86_64-linux-gnu");
+    let modules = fs::read_dir(root.join("usr/lib"))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.join("os.py").exists())
+        .context("no library")?;
+    let fixed = ["-S", "-m", "compileall", "-q", "-b"];
+    command::output(
+        command(libraries.join("ld-linux-x86-64.so.2"), ["--library-path"])
+            .arg(&libraries)
+            .arg(root.join("usr/bin/python3"))
+            .args(fixed)
+            .args(["--invalidation-mode", "unchecked-hash", "-s"])
+            .args([root, &modules])
+            .env("PYTHONHOME", root.join("usr")),
+    )?;
+    remove_sources(&modules)
+}
+
+fn remove_sources(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            remove_sources(&path)?;
+        } else if path.with_extension("pyc").exists() && path.extension() == Some("py".as_ref()) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 fn config(recipe: &Recipe) -> Value {
@@ -240,7 +340,8 @@ fn closure(wanted: &[&str]) -> Result<Vec<(String, String)>> {
         let mut words = line.split([' ', '(']).filter(|word| !word.is_empty());
         let package = words.next().context("apt's plan")?;
         let version = words.next().context("apt's plan")?;
-        if !NEEDLESS.iter().any(|start| package.starts_with(start)) {
+        let needless = NEEDLESS.iter().any(|start| package.starts_with(start));
+        if wanted.contains(&package) || !needless {
             found.push((package.to_owned(), version.to_owned()));
         }
     }

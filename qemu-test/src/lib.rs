@@ -23,6 +23,7 @@ pub mod nbd;
 pub mod oci;
 pub mod pod;
 pub mod process;
+pub mod programs;
 pub mod qmp;
 pub mod registry;
 pub mod suite;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use qemu_test::appliance::{Appliance, POD};
 use qemu_test::images::PAGE;
 use qemu_test::pod::Pod;
+use qemu_test::programs;
 use qemu_test::wait;
 use serde_json::{Value, json};
 
@@ -174,30 +175,5 @@ pub(crate) fn back_off_and_previous_logs(appliance: &mut Appliance) -> Result<()
 }
 
 pub(crate) fn real_programs_run(appliance: &mut Appliance) -> Result<()> {
-    let redis = [
-        "/usr/bin/redis-server",
-        "--protected-mode",
-        "no",
-        "--save",
-        "",
-    ];
-    appliance.create(&Pod::new("redis", "redis", &redis))?;
-    let python = [
-        "/usr/bin/python3",
-        "-c",
-        "import json, hashlib; print(json.dumps(6 * 7))",
-    ];
-    appliance.create(&Pod::new("python", "python", &python))?;
-    appliance.until_phase("python", "Succeeded")?;
-    let log = appliance.kubectl.run(&["logs", "python"])?;
-    ensure!(log == "42\n", "python said {log:?}");
-    appliance.until_phase("redis", "Running")?;
-    wait::until_equal("redis-cli", POD, &"PONG\n".to_owned(), || {
-        Ok(appliance
-            .kubectl
-            .say(&["exec", "redis", "--", "redis-cli", "ping"])?
-            .stdout)
-    })?;
-    appliance.delete("redis")?;
-    appliance.delete("python")
+    programs::work(appliance, programs::FAST, 1)
 }
