@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod appliance;
 pub mod config;
+pub mod copy;
 pub mod credentials;
 pub mod faulty;
 pub mod http;

@@ -34,6 +34,7 @@ const SCENARIOS: &[Scenario] = &[
         "what_is_executed_ends_with_its_client",
         streams::what_is_executed_ends_with_its_client,
     ),
+    ("files_are_copied", streams::files_are_copied),
     ("exec_has_a_terminal", streams::exec_has_a_terminal),
     ("logs_select", streams::logs_select),
     ("phases_are_watched", lifecycle::phases_are_watched),

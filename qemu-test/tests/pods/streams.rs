@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use image_build::command;
 use qemu_test::appliance::{Appliance, POD};
+use qemu_test::copy;
 use qemu_test::kubectl::Running;
 use qemu_test::pod::Pod;
 use qemu_test::wait::{self, Seen};
@@ -33,6 +34,13 @@ pub(crate) fn exec_passes_streams_and_codes(appliance: &mut Appliance) -> Result
     let said = kubectl.say(&["exec", "nginx", "--", "/no/such/program"])?;
     ensure!(!said.status.success(), "a missing program: {said:?}");
     Ok(())
+}
+
+pub(crate) fn files_are_copied(appliance: &mut Appliance) -> Result<()> {
+    let [there, back] = copy::there_and_back(appliance, "nginx", "/tmp", 16, POD)?;
+    println!("16 MiB: {there:.1?} there, {back:.1?} back");
+    let remove = ["exec", "nginx", "--", "rm", "/tmp/copied"];
+    appliance.kubectl.run(&remove).map(drop)
 }
 
 /// Nothing is left in the guest, nor on the way, of a client that is killed.
