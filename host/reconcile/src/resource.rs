@@ -82,6 +82,7 @@ pub mod core {
     pub const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps");
     pub const SECRETS: Resource = Resource::namespaced("", "v1", "secrets");
     pub const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts");
+    pub const RUNTIME_CLASSES: Resource = Resource::cluster("node.k8s.io", "v1", "runtimeclasses");
     pub const LEASES: Resource = Resource::namespaced("coordination.k8s.io", "v1", "leases");
 }
 

@@ -50,7 +50,6 @@ const POD: &[Row] = &[
         This("there is no cluster DNS yet to tell the name to others"),
     ),
     ("hostUsers", False, TurnedAway),
-    ("runtimeClassName", Given, TurnedAway),
     ("resourceClaims", Given, TurnedAway),
     ("resources", Given, TurnedAway),
     ("os.name", Is("windows"), TurnedAway),

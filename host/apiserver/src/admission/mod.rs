@@ -24,6 +24,7 @@ pub(crate) mod quota;
 mod registered;
 mod reinvocation;
 pub(crate) mod resources;
+mod runtime_class;
 mod scene;
 mod service_account;
 mod webhooks;
@@ -74,6 +75,7 @@ pub(crate) struct Admission {
     priorities: Collection,
     storage_classes: Collection,
     ingress_classes: Collection,
+    runtime_classes: Collection,
     namespaces: Collection,
     quotas: Quotas,
     registry: Registry,
@@ -97,6 +99,7 @@ impl Admission {
             priorities: Collection::new(store, "/registry/scheduling.k8s.io/priorityclasses/"),
             storage_classes: Collection::new(store, "/registry/storage.k8s.io/storageclasses/"),
             ingress_classes: Collection::new(store, "/registry/networking.k8s.io/ingressclasses/"),
+            runtime_classes: Collection::new(store, "/registry/node.k8s.io/runtimeclasses/"),
             namespaces: Collection::new(store, "/registry/core/namespaces/"),
             quotas: Quotas::new(store),
             registry: Registry::new(store),
@@ -170,6 +173,9 @@ impl Admission {
                 limits::default(object, &self.limit_ranges.of_namespace(a.namespace)?);
             }
             defaults::priority(a, object, old, &self.priorities)?;
+            if create && let Some(class) = self.runtime_class(a, object)? {
+                runtime_class::apply(object, &class).map_err(|why| a.forbid(&why))?;
+            }
         }
         if create && a.is("", "persistentvolumeclaims") {
             defaults::storage_class(a, object, &self.storage_classes)?;
@@ -178,6 +184,17 @@ impl Admission {
             defaults::ingress_class(a, object, &self.ingress_classes)?;
         }
         Ok(())
+    }
+
+    /// The class that a pod names.
+    fn runtime_class(&self, a: &Attributes<'_>, pod: &Value) -> Result<Option<Arc<Value>>, Status> {
+        let name = runtime_class::name_of(pod);
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let found = self.runtime_classes.get(name)?;
+        let absent = || a.forbid(&runtime_class::not_found(name));
+        found.ok_or_else(absent).map(Some)
     }
 
     /// Refuses what may not be done; names what goes with it. `object` is null
@@ -224,6 +241,11 @@ impl Admission {
         }
         if a.is("", "pods") {
             warnings.extend(pod_security::check(&self.store, a, object, old)?);
+        }
+        if create && a.is("", "pods") {
+            let class = self.runtime_class(a, object)?;
+            runtime_class::check_overhead(object, class.as_deref())
+                .map_err(|why| a.forbid(&why))?;
         }
         if a.subresource.is_empty() && (create || a.operation == Operation::Update) {
             let before = old.unwrap_or(&Value::Null);

@@ -77,6 +77,30 @@ fn who_asks_for_what_has_no_effect_is_warned() {
 }
 
 #[test]
+fn a_class_gives_pods_their_overhead() {
+    let s = Session::first();
+    let of = |name: &str, class: &str| {
+        POD.replace("name: p}", &format!("name: {name}}}"))
+            .replace("spec: {", &format!("spec: {{runtimeClassName: {class}, "))
+    };
+    let create = |manifest: &str| s.run_with(&["create", "-f", "-"], manifest);
+    create(&of("p", "r"))
+        .fails("pods \"p\" is forbidden: pod rejected: RuntimeClass \"r\" not found");
+    create(
+        "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: r}\nhandler: atoll\n\
+         overhead: {podFixed: {cpu: 10m}}\nscheduling: {nodeSelector: {a: b}}\n",
+    )
+    .says("created");
+    create(&of("p", "r")).says("created").warns_of_nothing();
+    let shown = "jsonpath={.spec.overhead} {.spec.nodeSelector}";
+    s.run(&["get", "pod", "p", "-o", shown])
+        .says(r#"{"cpu":"10m"} {"a":"b"}"#);
+    let own = POD.replace("spec: {", "spec: {overhead: {cpu: 1m}, ");
+    create(&own.replace("name: p}", "name: q}"))
+        .fails("Pod Overhead set without corresponding RuntimeClass defined Overhead");
+}
+
+#[test]
 fn a_namespace_names_the_level_of_its_pods() {
     let s = Session::first();
     s.run(&[

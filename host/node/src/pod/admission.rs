@@ -143,12 +143,11 @@ fn pod_field(spec: &PodSpec) -> Option<&'static str> {
     let security = spec.security_context.as_ref();
     let localhost = security.and_then(|s| s.seccomp_profile.as_ref());
     let armor = security.and_then(|s| s.app_armor_profile.as_ref());
-    let checks: [(bool, &'static str); 11] = [
+    let checks: [(bool, &'static str); 10] = [
         (set(spec.host_pid), "hostPID"),
         (set(spec.host_ipc), "hostIPC"),
         (set(spec.host_network), "hostNetwork"),
         (spec.host_users == Some(false), "hostUsers"),
-        (spec.runtime_class_name.is_some(), "runtimeClassName"),
         (some(&spec.resource_claims), "resourceClaims"),
         (spec.resources.is_some(), "resources"),
         (some(&spec.ephemeral_containers), "ephemeralContainers"),
@@ -296,7 +295,6 @@ mod tests {
             ("hostPID", json!(true), "hostPID"),
             ("hostNetwork", json!(true), "hostNetwork"),
             ("hostUsers", json!(false), "hostUsers"),
-            ("runtimeClassName", json!("r"), "runtimeClassName"),
             ("resourceClaims", json!([{"name": "c"}]), "resourceClaims"),
             ("resources", json!({"limits": {"cpu": "1"}}), "resources"),
         ]

@@ -25,6 +25,7 @@ mod names;
 pub(crate) mod observed;
 pub(crate) mod plan;
 pub(crate) mod resources;
+pub(crate) mod runtime_class;
 pub(crate) mod scratch;
 pub(crate) mod status;
 pub(crate) mod sysctls;

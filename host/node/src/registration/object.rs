@@ -4,6 +4,7 @@ use super::{Identity, Seen};
 use crate::eviction::Pressure;
 use crate::pod::observed::Note;
 use crate::pod::resources::Amount;
+use crate::pod::runtime_class::HANDLER;
 use crate::pod::status::time;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -80,9 +81,6 @@ pub(super) fn status(
         ..NodeStatus::default()
     }
 }
-
-/// What RuntimeClasses call the way in which pods run here.
-pub(crate) const HANDLER: &str = "atoll";
 
 fn handler(name: &str) -> NodeRuntimeHandler {
     NodeRuntimeHandler {

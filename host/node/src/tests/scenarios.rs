@@ -495,3 +495,25 @@ async fn what_can_not_run_says_why() {
     );
     node.stop(Shutdown::Restart).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_of_another_runtime_waits_for_its_class() {
+    const CLASS: &str = "/apis/node.k8s.io/v1/runtimeclasses/r";
+    let class = |handler: &str| json!({"metadata": {"name": "r"}, "handler": handler});
+    let stage = Stage::new(Script::default());
+    stage.api.put(CLASS, class("runc"));
+    let node = stage.node();
+    let mut spec = one("Never");
+    spec["runtimeClassName"] = json!("r");
+    stage.apply(spec);
+    let waiting = |s: &Value| s["containerStatuses"][0]["state"]["waiting"].clone();
+    let reason = "CreateContainerConfigError";
+    let status = stage
+        .status(reason, |s| waiting(s)["reason"] == reason)
+        .await;
+    let why = "RuntimeClass \"r\": no runtime for \"runc\" is configured, only \"atoll\"";
+    assert_eq!(waiting(&status)["message"], why);
+    stage.api.put(CLASS, class("atoll"));
+    stage.status("Running", |s| s["phase"] == "Running").await;
+    node.stop(Shutdown::Restart).await;
+}

@@ -4,13 +4,14 @@
 use super::Shared;
 use crate::pod::Observation;
 use crate::pod::environment::{Source, Sources};
+use crate::pod::runtime_class;
 use crate::pod::status::{DISRUPTED, OWN_CONDITIONS};
 use crate::pod::view::View;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::{Credentials, Keyring, Reference, SecretFormat};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use reconcile::resource::core::{CONFIG_MAPS, PODS, SECRETS};
+use reconcile::resource::core::{CONFIG_MAPS, PODS, RUNTIME_CLASSES, SECRETS};
 use reconcile::{DeleteOptions, Patch};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,6 +98,24 @@ pub(super) async fn delete(shared: &Shared, pod: &Pod) -> Observation {
             log::warn!("deletion of pod {}: {error}", view.label());
             Observation::ApiFailed
         }
+    }
+}
+
+/// Whether this node runs pods of the class that the pod names, if it names one.
+pub(super) async fn check_runtime_class(shared: &Shared, view: View<'_>) -> Result<(), String> {
+    let class = view
+        .spec()
+        .and_then(|spec| spec.runtime_class_name.as_deref());
+    let Some(class) = class.filter(|class| !class.is_empty()) else {
+        return Ok(());
+    };
+    match shared.client.get(&RUNTIME_CLASSES, None, class).await {
+        Ok(object) => {
+            let handler = object.get("handler").and_then(Value::as_str);
+            runtime_class::check(class, Some(handler.unwrap_or_default()))
+        }
+        Err(error) if error.is_not_found() => runtime_class::check(class, None),
+        Err(error) => Err(error.to_string()),
     }
 }
 

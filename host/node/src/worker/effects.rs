@@ -296,6 +296,7 @@ async fn prepare(
         user: image.config.user.clone(),
         stop_signal: image.config.stop_signal.clone().unwrap_or_default(),
     };
+    api::check_runtime_class(shared, view).await?;
     let found = api::sources(shared, view.namespace(), sources(container)).await?;
     let host = shared.host.borrow().facts.clone();
     let memory = u64::from(size(view, shared.defaults).memory_mib) << 20;
