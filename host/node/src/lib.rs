@@ -215,6 +215,7 @@ pub(crate) async fn serve(
         host,
         defaults: defaults(guest),
         patience: Duration::from_secs(guest.patience_seconds),
+        starts: Arc::new(tokio::sync::Semaphore::new(starts())),
         scratch: worker::unlimited(&config.data_dir)
             .map_err(|error| Error::File("data directory", error))?,
         pressure,
@@ -247,6 +248,12 @@ fn host(config: &Config) -> worker::Host {
         facts,
         ..Default::default()
     }
+}
+
+/// How many machines may start at once: each keeps a processor busy, and a guest
+/// that gets too little of one would be given up.
+fn starts() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn defaults(guest: &Guest) -> pod::resources::Defaults {

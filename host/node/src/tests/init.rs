@@ -36,6 +36,8 @@ pub(super) struct Script {
     pub(super) figures: Stats,
     /// It says nothing instead.
     pub(super) silent: bool,
+    /// Its agent isn't up yet: connections end at once.
+    pub(super) deaf: bool,
 }
 
 #[derive(Clone)]
@@ -325,7 +327,8 @@ type Frames = UnixStream;
 impl Guest {
     async fn connection(self, mut stream: Frames) {
         let serving = async {
-            let Some(open) = read_json::<Open>(&mut stream).await else {
+            let deaf = self.0.init.0.script.lock().unwrap().deaf;
+            let Some(open) = read_json::<Open>(&mut stream).await.filter(|_| !deaf) else {
                 return;
             };
             if let Some(refusal) = self.refusal(&open) {

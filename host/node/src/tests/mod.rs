@@ -11,3 +11,4 @@ mod images;
 mod init;
 mod pressure;
 mod scenarios;
+mod turns;

@@ -31,17 +31,11 @@ impl Worker {
                 let reports = self.reports.clone();
                 self.spawn(async move { ensure(&shared, &pod, &container, image, &reports).await });
             }
-            Step::LaunchMachine => self.spawn_happened(async move {
-                match launch(&shared, &pod).await {
-                    Ok(launched) => launched,
-                    Err(Failure::ImageGone(image)) => {
-                        Happened::Observed(Observation::ImageGone { image })
-                    }
-                    Err(error) => Happened::Observed(Observation::LaunchFailed {
-                        message: error.to_string(),
-                    }),
-                }
-            }),
+            Step::LaunchMachine => {
+                let (wanted, unwanted) = oneshot::channel();
+                self.wanted = Some(wanted);
+                self.spawn_happened(async move { in_turn(&shared, &pod, unwanted).await });
+            }
             Step::SetUpGuest => self.set_up_guest(),
             Step::FillVolumes => self.fill_volumes(),
             Step::StartContainer { container, attempt } => {
@@ -144,6 +138,25 @@ impl Worker {
     fn spawn_happened(&self, effect: impl Future<Output = Happened> + Send + 'static) {
         let reports = self.reports.clone();
         tokio::spawn(async move { drop(reports.send(effect.await).await) });
+    }
+}
+
+/// Launches the machine when it is its turn; a pod that is deleted before has
+/// none.
+async fn in_turn(shared: &Shared, pod: &Pod, unwanted: oneshot::Receiver<()>) -> Happened {
+    let place = tokio::select! {
+        place = shared.starts.clone().acquire_owned() => place.ok(),
+        _ = unwanted => None,
+    };
+    let Some(place) = place else {
+        return Happened::Observed(Observation::MachineForgotten);
+    };
+    match launch(shared, pod, place).await {
+        Ok(launched) => launched,
+        Err(Failure::ImageGone(image)) => Happened::Observed(Observation::ImageGone { image }),
+        Err(error) => Happened::Observed(Observation::LaunchFailed {
+            message: error.to_string(),
+        }),
     }
 }
 

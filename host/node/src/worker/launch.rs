@@ -17,6 +17,7 @@ use std::io;
 use std::num::NonZeroU8;
 use std::path::Path;
 use tokio::net::unix::pipe;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Constant for every guest: it says nothing about a pod. The vmm adds its
 /// devices and how the guest's end is told. The clock's watchdog would wake each
@@ -90,8 +91,13 @@ pub(super) fn disk_of(view: View<'_>, image: &str) -> String {
     format!("img{}", at.unwrap_or(0))
 }
 
-/// Starts the pod's machine. What it began and could not end is taken back.
-pub(super) async fn launch(shared: &Shared, pod: &Pod) -> Result<Happened, Failure> {
+/// Starts the pod's machine, in its `place` among those that start. What it
+/// began and could not end is taken back.
+pub(super) async fn launch(
+    shared: &Shared,
+    pod: &Pod,
+    place: OwnedSemaphorePermit,
+) -> Result<Happened, Failure> {
     let view = View(pod);
     let id = view
         .machine_id()
@@ -136,6 +142,7 @@ pub(super) async fn launch(shared: &Shared, pod: &Pod) -> Result<Happened, Failu
             control,
             console: Some(reader),
             at_ns,
+            place,
         }),
         Err(error) => {
             // Its end is waited for, so that it can be forgotten.

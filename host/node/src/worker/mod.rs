@@ -9,6 +9,9 @@
 //! Effects are tasks of their own that report back over a channel of 128 (they
 //! wait when it is full). A step is marked and saved before its effect starts,
 //! so a `node` killed anywhere does nothing twice.
+//!
+//! Machines start a few at a time (`Shared::starts`): one has its place from its
+//! launch until its agent is reached, the next waits in `Machine::Launching`.
 
 mod actions;
 mod api;
@@ -44,7 +47,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 /// Rounds of planning without an event between them; more is a loop.
 const ROUNDS_MAX: usize = 64;
@@ -60,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) host: watch::Receiver<Host>,
     pub(crate) defaults: crate::pod::resources::Defaults,
     pub(crate) patience: Duration,
+    /// Machines that may start at the same time; the others wait their turn.
+    pub(crate) starts: Arc<Semaphore>,
     /// See `scratch::unlimited`.
     pub(crate) scratch: Option<u64>,
     /// What the node lacks, for pods that arrive.
@@ -111,6 +116,8 @@ pub(crate) enum Happened {
         console: Option<tokio::net::unix::pipe::Receiver>,
         /// When `init` gave the process: nanoseconds of CLOCK_MONOTONIC.
         at_ns: u64,
+        /// Its place among those that start.
+        place: OwnedSemaphorePermit,
     },
 }
 
@@ -119,6 +126,8 @@ pub(crate) struct Worker {
     pod: Pod,
     observed: Observed,
     running: Option<Running>,
+    /// Dropped when a start that waits its turn isn't wanted any more.
+    wanted: Option<oneshot::Sender<()>>,
     progress: BTreeMap<(String, u32), ProgressReceiver>,
     reports: mpsc::Sender<Happened>,
     incoming: mpsc::Receiver<Happened>,
@@ -150,6 +159,7 @@ impl Worker {
             pod,
             observed,
             running: None,
+            wanted: None,
             progress: BTreeMap::new(),
             reports,
             incoming,
@@ -165,7 +175,7 @@ impl Worker {
     /// Takes over a machine that an earlier `node` launched.
     pub(crate) fn adopt(&mut self, adopted: Adopted) {
         self.observed.machine = Machine::Launching;
-        self.launched(adopted.process, adopted.control, None);
+        self.launched(adopted.process, adopted.control, None, None);
     }
 
     /// Runs until nothing of the pod is left; its updates end with `Gone`.
@@ -273,6 +283,9 @@ impl Worker {
                 self.leaving = true;
             }
         }
+        if View(&self.pod).deleting() {
+            self.wanted = None;
+        }
     }
 
     fn happened(&mut self, happened: Happened) {
@@ -282,9 +295,10 @@ impl Worker {
                 control,
                 console,
                 at_ns,
+                place,
             } => {
                 self.phases.launched(at_ns);
-                self.launched(process, control, console);
+                self.launched(process, control, console, Some(place));
             }
             Happened::Observed(observation) => self.observe(observation),
         }
@@ -295,10 +309,12 @@ impl Worker {
         process: Process,
         control: Control,
         console: Option<tokio::net::unix::pipe::Receiver>,
+        place: Option<OwnedSemaphorePermit>,
     ) {
         // A new machine's volumes are empty.
         self.filled = volumes::SharedFilled::default();
-        let running = Running::start(&self.shared, process, control, console, &self.reports);
+        let mut running = Running::start(&self.shared, process, control, console, &self.reports);
+        running.place = place;
         self.running = Some(running);
         self.observe(Observation::MachineLaunched);
     }
@@ -341,6 +357,9 @@ impl Worker {
     fn before(&mut self, observation: &Observation) {
         if let Observation::AgentTimeout { .. } | Observation::SetUpFailed { .. } = observation {
             self.kill_machine();
+        }
+        if let (Observation::SessionUp { .. }, Some(running)) = (observation, &mut self.running) {
+            running.place = None;
         }
     }
 

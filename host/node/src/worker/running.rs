@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// How much of a guest's console is kept for when it fails.
@@ -32,6 +32,8 @@ enum End {
 pub(super) struct Running {
     pub(super) control: Control,
     pub(super) commands: mpsc::Sender<Command>,
+    /// Among the machines that start, until the agent is reached.
+    pub(super) place: Option<OwnedSemaphorePermit>,
     ended: End,
     _pidfd: rustix::fd::OwnedFd,
     console: Arc<Mutex<Vec<u8>>>,
@@ -73,6 +75,7 @@ impl Running {
         Self {
             control,
             commands,
+            place: None,
             ended: End::Awaited(process.ended),
             _pidfd: process._pidfd,
             console: kept,

@@ -153,7 +153,9 @@ impl Observed {
     }
 
     pub(super) fn machine_forgotten(&mut self) {
-        if matches!(self.machine, Machine::Forgetting | Machine::Ended) {
+        // Launching: its turn to start hadn't come.
+        let never = self.machine == Machine::Launching;
+        if never || matches!(self.machine, Machine::Forgetting | Machine::Ended) {
             self.machine = Machine::Absent;
         }
     }
