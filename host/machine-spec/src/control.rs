@@ -3,6 +3,7 @@
 //! ```text
 //!   node: Start(spec) + descriptors -> vmm: Reply, later Event::Started
 //!   node: ConnectVsock + stream socket -> vmm: Reply
+//!   node: AttachDisk + file -> vmm: Reply; the guest finds it when it probes
 //!   vmm: Event::Exited, then the process ends with the same `exit::Code`
 //! ```
 //!
@@ -12,7 +13,7 @@
 //! (whoever re-adopts asks `Status`).
 
 use crate::exit::Exit;
-use crate::{FdIndex, MachineSpec};
+use crate::{DiskSpec, FdIndex, MachineSpec};
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol; a vmm refuses another one.
@@ -45,6 +46,9 @@ pub enum Request {
         port: u32,
         stream: FdIndex,
     },
+    /// Puts a disk into the first slot that is free; it stays until the end. The
+    /// guest looks there when its driver is bound to the slot.
+    AttachDisk(DiskSpec),
     /// Stops all vCPUs and devices between two instructions.
     Pause,
     Resume,

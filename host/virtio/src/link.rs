@@ -12,6 +12,7 @@
 
 use crate::ring::{Progress, Ring};
 use crate::signals::Signals;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use sys::event::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -40,7 +41,7 @@ pub enum Order {
 pub struct Link {
     /// Taken only when it is dropped.
     orders: Option<Sender<Order>>,
-    wake: EventFd,
+    wake: Arc<EventFd>,
 }
 
 /// The device's end: its descriptor becomes readable for orders and for
@@ -48,7 +49,7 @@ pub struct Link {
 #[derive(Debug)]
 pub struct Inbox {
     orders: Receiver<Order>,
-    wake: EventFd,
+    wake: Arc<EventFd>,
 }
 
 /// The device's thread ended.
@@ -63,17 +64,22 @@ pub struct Gone;
 /// As `eventfd(2)`.
 pub fn link(waiting: bool) -> std::io::Result<(Link, Inbox)> {
     let flags = if waiting { 0 } else { EFD_NONBLOCK };
-    let wake = EventFd::new(flags | EFD_CLOEXEC)?;
+    Ok(link_on(Arc::new(EventFd::new(flags | EFD_CLOEXEC)?)))
+}
+
+/// Makes both ends on a descriptor that a thread waits for already: it serves
+/// more than one device.
+pub(crate) fn link_on(wake: Arc<EventFd>) -> (Link, Inbox) {
     let (sender, receiver) = channel();
     let link = Link {
         orders: Some(sender),
-        wake: wake.try_clone()?,
+        wake: Arc::clone(&wake),
     };
     let inbox = Inbox {
         orders: receiver,
         wake,
     };
-    Ok((link, inbox))
+    (link, inbox)
 }
 
 impl Link {
@@ -103,7 +109,7 @@ impl Link {
     }
 
     #[must_use]
-    pub const fn wake(&self) -> &EventFd {
+    pub fn wake(&self) -> &EventFd {
         &self.wake
     }
 }
@@ -118,8 +124,13 @@ impl Drop for Link {
 
 impl Inbox {
     #[must_use]
-    pub const fn wake(&self) -> &EventFd {
+    pub fn wake(&self) -> &EventFd {
         &self.wake
+    }
+
+    /// For `link_on`.
+    pub(crate) fn shared_wake(&self) -> Arc<EventFd> {
+        Arc::clone(&self.wake)
     }
 
     /// Sleeps until there may be something to do.

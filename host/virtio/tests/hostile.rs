@@ -155,8 +155,8 @@ fn disk(access: Access, memory: &GuestMemory) -> (Slot, JoinHandle<()>) {
     file.set_len(16 << 10).unwrap();
     let volume = Volume::new(file.into(), access).unwrap();
     let (slot, inbox) = slot(block::model(&volume), memory, true);
-    let worker = block::Worker::new(inbox, memory.clone(), volume, "test");
-    (slot, std::thread::spawn(move || worker.run()))
+    let (group, _) = block::Group::new(inbox, memory.clone(), volume, "test");
+    (slot, std::thread::spawn(move || group.run()))
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use crate::boot::Boot;
 use crate::bus::Bus;
 use crate::control::{host, user};
-use crate::devices::{self, Devices, LoopDevices, Occupant};
+use crate::devices::{self, Devices, Late, LoopDevices, Occupant};
 use crate::handed::Handed;
 use crate::ports::{Output, Ports};
 use crate::state::{Frozen, thaw};
@@ -35,6 +35,7 @@ pub struct Parts {
     pub bus: Arc<Bus>,
     pub occupants: Vec<Option<Occupant>>,
     pub in_loop: LoopDevices,
+    pub late: Late,
     pub vcpus: Vec<Handle>,
     pub reports: Receiver<Report>,
     pub wake: Arc<EventFd>,
@@ -150,6 +151,7 @@ fn finish(
         pci,
         occupants,
         in_loop,
+        late,
     } = devices::build(&vm, spec, handed)?;
     let line = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(host)?;
     vm.fd()
@@ -181,6 +183,7 @@ fn finish(
         bus,
         occupants,
         in_loop,
+        late,
         vcpus,
         reports,
         wake,

@@ -1,21 +1,23 @@
 //! The devices of a machine, and the slots in which the driver finds them.
 //!
 //! ```text
-//!   slot 0 vsock | 1 rng | 2... disks in the specification's order | placeholders
+//!   slot 0 vsock | 1 rng | 2... disks as specified, then as attached | placeholders
 //! ```
 
+use crate::assemble::Parts;
+use crate::bus::locked;
 use crate::control::{host, user};
 use crate::handed::Handed;
 use crate::pci::{Pci, Routes, Vectors};
 use crate::{jail, layout};
 use kvm_ioctls::{IoEventAddress, NoDatamatch};
 use machine_spec::control::Failure;
-use machine_spec::{DiskAccess, DiskId, MachineSpec, Transport};
+use machine_spec::{DiskAccess, DiskId, DiskSpec, MachineSpec, SpecError, Transport};
 use std::sync::Arc;
 use std::thread;
 use sys::event::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use sys::kvm::{Vm, error};
-use virtio::block::Worker;
+use virtio::block::{Group, Join};
 use virtio::link::{Inbox, Link, link};
 use virtio::transport::Function;
 use virtio::transport::mmio::{QUEUE_NOTIFY, Slot};
@@ -42,11 +44,16 @@ pub struct LoopDevices {
     pub rng: Inbox,
 }
 
+/// The thread that serves disks which come while the guest runs; none in a
+/// machine without any at its start.
+pub type Late = Option<Join>;
+
 pub struct Devices {
     pub slots: Vec<Slot>,
     pub pci: Option<Pci>,
     pub occupants: Vec<Option<Occupant>>,
     pub in_loop: LoopDevices,
+    pub late: Late,
 }
 
 /// Makes the devices of a specification and starts the threads of its disks.
@@ -65,16 +72,12 @@ pub fn build(vm: &Arc<Vm>, spec: &MachineSpec, handed: &mut Handed) -> Result<De
         (Occupant::Vsock, vsock::model(spec.cid), vsock_link),
         (Occupant::Rng, rng::model(), rng_link),
     ];
+    let mut late = None;
     for disk in &spec.disks {
-        let file = handed.take("disks.file", disk.file)?;
-        let access = match disk.access {
-            DiskAccess::Read => Access::ReadOnly,
-            DiskAccess::Write => Access::ReadWrite,
-            DiskAccess::Scratch => Access::Volatile,
-        };
-        let volume = Volume::new(file, access).map_err(host)?;
+        let volume = open("disks.file", disk, handed)?;
         let model = block::model(&volume);
-        let link = start_disk(vm, volume, &disk.id)?;
+        let (link, join) = start_disk(vm, volume, &disk.id)?;
+        late.get_or_insert(join);
         fixed.push((Occupant::Disk(disk.id.clone()), model, link));
     }
     let in_loop = LoopDevices { vsock, rng };
@@ -85,6 +88,7 @@ pub fn build(vm: &Arc<Vm>, spec: &MachineSpec, handed: &mut Handed) -> Result<De
             pci,
             occupants,
             in_loop,
+            late,
         });
     }
     slots.resize_with(usize::from(layout::MMIO_SLOT_COUNT), Slot::default);
@@ -101,7 +105,45 @@ pub fn build(vm: &Arc<Vm>, spec: &MachineSpec, handed: &mut Handed) -> Result<De
         pci: None,
         occupants,
         in_loop,
+        late,
     })
+}
+
+fn open(what: &str, disk: &DiskSpec, handed: &mut Handed) -> Result<Volume, Failure> {
+    let file = handed.take(what, disk.file)?;
+    let access = match disk.access {
+        DiskAccess::Read => Access::ReadOnly,
+        DiskAccess::Write => Access::ReadWrite,
+        DiskAccess::Scratch => Access::Volatile,
+    };
+    Volume::new(file, access).map_err(host)
+}
+
+/// Puts a disk into the first free slot of a machine that runs.
+///
+/// # Errors
+/// Of the user's family if there is none, else of the host's.
+pub fn attach(parts: &mut Parts, disk: &DiskSpec, handed: &mut Handed) -> Result<(), Failure> {
+    let occupant = Occupant::Disk(disk.id.clone());
+    if parts.occupants.iter().flatten().any(|own| *own == occupant) {
+        return Err(user(SpecError::DuplicateDisk(disk.id.clone())));
+    }
+    let free = parts.occupants.iter().position(Option::is_none);
+    let free = free.and_then(|at| Some((u8::try_from(at).ok()?, parts.bus.slots().get(at)?)));
+    let Some((index, slot)) = free else {
+        let message = "all slots are taken, or the transport has none";
+        return Err(user(format!("disk {}: {message}", disk.id)));
+    };
+    let join = parts.late.as_ref();
+    let join = join.ok_or_else(|| user("a machine without disks takes none later"))?;
+    let volume = open("file", disk, handed)?;
+    let model = block::model(&volume);
+    let link = join.join(parts.vm.memory().clone(), volume, disk.id.as_str());
+    plug(&parts.vm, index, &mut locked(slot), model, link)?;
+    if let Some(name) = parts.occupants.get_mut(usize::from(index)) {
+        *name = Some(occupant);
+    }
+    Ok(())
 }
 
 /// One endpoint for each device, with all of its vectors.
@@ -135,11 +177,11 @@ fn endpoints(vm: &Arc<Vm>, devices: Vec<(Occupant, Model, Link)>) -> Result<Pci,
     Ok(Pci::new(endpoints))
 }
 
-fn start_disk(vm: &Vm, volume: Volume, id: &DiskId) -> Result<Link, Failure> {
+fn start_disk(vm: &Vm, volume: Volume, id: &DiskId) -> Result<(Link, Join), Failure> {
     let (link, inbox) = link(true).map_err(host)?;
-    let worker = Worker::new(inbox, vm.memory().clone(), volume, id.as_str());
+    let (group, join) = Group::new(inbox, vm.memory().clone(), volume, id.as_str());
     let body = move || match jail::confine_disk() {
-        Ok(()) => worker.run(),
+        Ok(()) => group.run(),
         Err(error) => {
             // A disk without its confinement must not run, nor the guest.
             log::error!("seccomp: {error}");
@@ -151,7 +193,7 @@ fn start_disk(vm: &Vm, volume: Volume, id: &DiskId) -> Result<Link, Failure> {
         .stack_size(STACK)
         .spawn(body)
         .map_err(host)?;
-    Ok(link)
+    Ok((link, join))
 }
 
 fn plug(vm: &Vm, index: u8, slot: &mut Slot, model: Model, link: Link) -> Result<(), Failure> {

@@ -77,9 +77,12 @@ const MAIN: &[Call] = &[
         &[Arg::Is(2, n::SIGUSR1 as u32)],
         "kicks of vCPUs",
     ),
+    call(n::SYS_eventfd2, "the line of a disk that is attached"),
+    ioctl(&[Arg::Is(1, IRQFD)], "KVM_IRQFD: the same"),
+    ioctl(&[Arg::Is(1, IOEVENTFD)], "KVM_IOEVENTFD: its doorbell"),
     call(n::SYS_pwrite64, "freezing to a file"),
     call(n::SYS_ftruncate, "freezing to a file"),
-    call(n::SYS_lseek, "freezing to a file"),
+    call(n::SYS_lseek, "freezing to a file, the length of a disk"),
     call_when(
         n::SYS_ioctl,
         &[Arg::Is(1, GET_CLOCK)],
@@ -92,6 +95,8 @@ const MAIN: &[Call] = &[
     ),
 ];
 
+const IRQFD: u32 = 0x4020_AE76;
+const IOEVENTFD: u32 = 0x4040_AE79;
 const GET_CLOCK: u32 = 0x8030_AE7C;
 const GET_IRQCHIP: u32 = 0xC208_AE62;
 
@@ -140,13 +145,12 @@ const SET_MODE_FILTER: u32 = 1;
 const SETUP: &[Call] = &[
     call(n::SYS_pread64, "the kernel's headers"),
     call(n::SYS_statx, "sizes of kernel, initramfs, memory"),
-    call(n::SYS_eventfd2, "lines of interrupts, wakes"),
     call(n::SYS_timerfd_create, "deadlines of the loop"),
     call(n::SYS_epoll_create1, "the loop"),
     call_when(
         n::SYS_fcntl,
         &[Arg::Is(1, n::F_DUPFD_CLOEXEC as u32)],
-        "both ends of a wake",
+        "both users of a line",
     ),
     call(n::SYS_rt_sigaction, "the kick's handler, threads"),
     absent(n::SYS_clone3, "threads: its flags are out of sight"),
@@ -178,8 +182,6 @@ const SETUP: &[Call] = &[
     ioctl(&[Arg::Is(1, 0xAE47)], "KVM_SET_TSS_ADDR"),
     ioctl(&[Arg::Is(1, 0x4008_AE48)], "KVM_SET_IDENTITY_MAP_ADDR"),
     ioctl(&[Arg::Is(1, 0xAE60)], "KVM_CREATE_IRQCHIP"),
-    ioctl(&[Arg::Is(1, 0x4020_AE76)], "KVM_IRQFD"),
-    ioctl(&[Arg::Is(1, 0x4040_AE79)], "KVM_IOEVENTFD"),
     ioctl(&[Arg::Is(1, 0x4090_AE82)], "KVM_SET_REGS"),
     ioctl(&[Arg::Is(1, 0x4138_AE84)], "KVM_SET_SREGS"),
     ioctl(&[Arg::Is(1, 0x4008_AE89)], "KVM_SET_MSRS"),

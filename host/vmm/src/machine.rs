@@ -14,13 +14,14 @@
 use crate::assemble::Parts;
 use crate::bus::locked;
 use crate::control::{Control, Incoming, host, user};
+use crate::devices;
 use crate::handed::Handed;
 use crate::start::reply;
 use crate::state::freeze::{self, Positions};
 use crate::vcpu::Report;
 use machine_spec::control::{Answer, Event, Failure, Request, State, Status};
 use machine_spec::exit::Exit;
-use machine_spec::{MachineSpec, Transport};
+use machine_spec::{DiskSpec, MachineSpec, Transport};
 use rustix::fd::OwnedFd;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -254,6 +255,7 @@ impl Machine {
                         .map(|()| Answer::Done)
                 })
             }
+            Request::AttachDisk(disk) => self.attach(disk, &mut handed),
             Request::Freeze { state, memory } => handed
                 .take("state", state)
                 .and_then(|state| Ok((state, handed.take("memory", memory)?)))
@@ -300,6 +302,12 @@ impl Machine {
             }
             Run::Running | Run::Pausing { .. } => Err(user("the machine is not paused")),
         }
+    }
+
+    fn attach(&mut self, disk: DiskSpec, handed: &mut Handed) -> Result<Answer, Failure> {
+        devices::attach(&mut self.parts, &disk, handed)?;
+        self.spec.disks.push(disk);
+        Ok(Answer::Done)
     }
 
     fn freeze(&mut self, state: OwnedFd, memory: OwnedFd) -> Result<Answer, Failure> {

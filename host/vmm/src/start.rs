@@ -58,6 +58,7 @@ pub fn run(inherited: Inherited, exec_ns: u64) -> Code {
                 Request::Start(spec) => break (message.id, spec, fds),
                 Request::Kill => return Code::Killed,
                 Request::ConnectVsock { .. }
+                | Request::AttachDisk(_)
                 | Request::Pause
                 | Request::Resume
                 | Request::Freeze { .. }

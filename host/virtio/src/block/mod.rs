@@ -1,4 +1,4 @@
-//! A disk (virtio 1.3, 5.2): one queue, one thread, one request at a time.
+//! A disk (virtio 1.3, 5.2): one queue, one request at a time.
 //!
 //! A request of the guest becomes a checked `Request`, then a status; a chain
 //! that was taken can't get lost, because `Ring::serve` wants its answer.
@@ -7,7 +7,7 @@ mod request;
 mod worker;
 
 pub use request::{Refusal, Request};
-pub use worker::Worker;
+pub use worker::{Group, Join};
 
 use crate::{Kind, Model, feature};
 use volume::{Access, Volume};

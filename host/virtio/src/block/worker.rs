@@ -1,14 +1,31 @@
-//! The thread of one disk.
+//! A thread of disks: the one that it was started for, and those that joined it
+//! while the guest ran.
 
 use super::request::{Refusal, Request, Serial, Status};
 use crate::chain::{Chain, Used};
-use crate::link::{Inbox, Order};
+use crate::link::{Gone, Inbox, Link, Order, link_on};
 use crate::ring::Ring;
 use crate::signals::Signals;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use sys::event::EventFd;
 use sys::memory::GuestMemory;
 use volume::Volume;
 
-pub struct Worker {
+/// What the thread runs.
+pub struct Group {
+    first: Worker,
+    others: Vec<Worker>,
+    joining: Receiver<Worker>,
+}
+
+/// By which disks join a group: the caller says how many.
+pub struct Join {
+    workers: Sender<Worker>,
+    wake: Arc<EventFd>,
+}
+
+struct Worker {
     inbox: Inbox,
     memory: GuestMemory,
     volume: Volume,
@@ -17,10 +34,43 @@ pub struct Worker {
     paused: bool,
 }
 
-impl Worker {
+impl Group {
     /// `id` is what the driver reads as serial; more than 20 bytes are cut.
     #[must_use]
-    pub fn new(inbox: Inbox, memory: GuestMemory, volume: Volume, id: &str) -> Self {
+    pub fn new(inbox: Inbox, memory: GuestMemory, volume: Volume, id: &str) -> (Self, Join) {
+        let (workers, joining) = channel();
+        let wake = inbox.shared_wake();
+        let group = Self {
+            first: Worker::new(inbox, memory, volume, id),
+            others: Vec::new(),
+            joining,
+        };
+        (group, Join { workers, wake })
+    }
+
+    /// Serves until the transport of the first is gone: all end together.
+    pub fn run(mut self) {
+        while self.first.turn().is_ok() {
+            self.others.extend(self.joining.try_iter());
+            self.others.retain_mut(|worker| worker.turn().is_ok());
+            self.first.inbox.wait();
+        }
+    }
+}
+
+impl Join {
+    /// The thread serves this disk, too; `id` as for `Group::new`.
+    #[must_use]
+    pub fn join(&self, memory: GuestMemory, volume: Volume, id: &str) -> Link {
+        let (link, inbox) = link_on(Arc::clone(&self.wake));
+        // Nobody is left to take it at the end of the machine alone.
+        let _ = self.workers.send(Worker::new(inbox, memory, volume, id));
+        link
+    }
+}
+
+impl Worker {
+    fn new(inbox: Inbox, memory: GuestMemory, volume: Volume, id: &str) -> Self {
         let mut serial = [0; 20];
         for (to, from) in serial.iter_mut().zip(id.bytes()) {
             *to = from;
@@ -35,21 +85,15 @@ impl Worker {
         }
     }
 
-    /// Serves until the transport is gone.
-    pub fn run(mut self) {
-        loop {
-            loop {
-                match self.inbox.take() {
-                    Ok(Some(order)) => self.order(order),
-                    Ok(None) => break,
-                    Err(_) => return,
-                }
-            }
-            if !self.paused {
-                self.serve();
-            }
-            self.inbox.wait();
+    /// Does what there is to do.
+    fn turn(&mut self) -> Result<(), Gone> {
+        while let Some(order) = self.inbox.take()? {
+            self.order(order);
         }
+        if !self.paused {
+            self.serve();
+        }
+        Ok(())
     }
 
     fn order(&mut self, order: Order) {

@@ -2,9 +2,11 @@
 //! 1 MiB in protected mode with `ebx` at the PVH start info; and a vmm process
 //! to run them. They need `/dev/kvm`, which is what the vmm is about.
 
-use machine_spec::control::{Answer, Event, FromVmm, MESSAGE_MAX, Request, ToVmm, VERSION};
+use machine_spec::control::{
+    Answer, Event, Failure, FromVmm, MESSAGE_MAX, Request, ToVmm, VERSION,
+};
 use machine_spec::exit::Exit;
-use machine_spec::{FdIndex, MachineId, MachineSpec, MemorySize, Start, Transport};
+use machine_spec::{DiskSpec, FdIndex, MachineId, MachineSpec, MemorySize, Start, Transport};
 use rustix::fd::{AsFd, OwnedFd};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
@@ -69,6 +71,8 @@ pub(crate) struct Vmm {
     pub(crate) child: Child,
     pub(crate) control: OwnedFd,
     transport: Transport,
+    /// Of the machine that `start` makes.
+    pub(crate) disks: Vec<DiskSpec>,
     serial: File,
     next: u32,
     events: Vec<Event>,
@@ -90,6 +94,7 @@ impl Vmm {
             child,
             control,
             transport: Transport::Mmio,
+            disks: Vec::new(),
             serial: tempfile::tempfile().unwrap(),
             next: 0,
             events: Vec::new(),
@@ -123,7 +128,7 @@ impl Vmm {
             vcpus: NonZeroU8::MIN,
             memory: MemorySize::from_mib(16).unwrap(),
             transport: self.transport,
-            disks: Vec::new(),
+            disks: std::mem::take(&mut self.disks),
             cid: 3,
             serial: Some(FdIndex(fds.len() as u8 - 1)),
             start,
@@ -134,6 +139,14 @@ impl Vmm {
 
     /// Sends a request and waits for its answer.
     pub(crate) fn ask(&mut self, request: Request, fds: Vec<OwnedFd>) -> Answer {
+        self.try_ask(request, fds).unwrap()
+    }
+
+    pub(crate) fn try_ask(
+        &mut self,
+        request: Request,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Answer, Failure> {
         self.next += 1;
         let message = ToVmm {
             version: VERSION,
@@ -147,7 +160,7 @@ impl Vmm {
             match self.receive() {
                 Some(FromVmm::Reply { id, result }) => {
                     assert_eq!(id, self.next);
-                    return result.unwrap();
+                    return result;
                 }
                 Some(FromVmm::Event(event)) => self.events.push(event),
                 None => panic!("the vmm ended: {:?}", self.child.wait()),
