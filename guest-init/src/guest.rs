@@ -26,6 +26,8 @@ pub(crate) const NAMES_MAX: usize = 128;
 const ENDED_MAX: usize = 4;
 const SUBSCRIBERS_MAX: usize = 8;
 const EVENTS_MAX: usize = 256;
+/// More than a machine has.
+const SLOTS_MAX: usize = 64;
 
 /// Where this process runs: in the micro-VM, or in a test on a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +56,34 @@ impl Place {
                 Root::Disk(path)
             });
         }
-        let disks = std::fs::read_dir("/sys/block").ok()?;
-        let found = disks.flatten().find(|disk| {
-            let text = std::fs::read(disk.path().join("serial")).unwrap_or_default();
-            text.trim_ascii_end() == serial.as_bytes()
-        })?;
-        Some(Root::Disk(Path::new("/dev").join(found.file_name())))
+        let found = with_serial(serial).or_else(|| {
+            // It may have come since the start.
+            bind_new_devices();
+            with_serial(serial)
+        });
+        found.map(Root::Disk)
+    }
+}
+
+fn with_serial(serial: &str) -> Option<PathBuf> {
+    let disks = std::fs::read_dir("/sys/block").ok()?;
+    let found = disks.flatten().find(|disk| {
+        let text = std::fs::read(disk.path().join("serial")).unwrap_or_default();
+        text.trim_ascii_end() == serial.as_bytes()
+    })?;
+    Some(Path::new("/dev").join(found.file_name()))
+}
+
+/// Binds the driver to slots in which there was nothing when the guest started;
+/// the vmm fills them in order, so the first that is still empty is the last.
+fn bind_new_devices() {
+    const DRIVER: &str = "/sys/bus/platform/drivers/virtio-mmio/bind";
+    for slot in 0..SLOTS_MAX {
+        let name = format!("virtio-mmio.{slot}");
+        let device = Path::new("/sys/bus/platform/devices").join(&name);
+        if !device.join("driver").exists() && std::fs::write(DRIVER, name).is_err() {
+            return;
+        }
     }
 }
 

@@ -152,9 +152,9 @@ fn begin(
                 stderr: true,
                 tty: container.tty,
             };
-            let pause = pause.map(open_process).transpose()?;
-            let space = match &pause {
-                Some(pause) => Space::Of(pause.as_fd()),
+            let other = other(guest, &container, pause)?;
+            let space = match &other {
+                Some(other) => Space::Of(other.as_fd()),
                 None => Space::New,
             };
             launch(guest, &order, wanted, space, None)
@@ -173,6 +173,24 @@ fn begin(
     let who = (container, streams.identity.take());
     let attempt = Attempt::new(who, group, (child.pid, pidfd), directory, input);
     Ok((attempt, child, streams))
+}
+
+/// The process whose namespace the container shares, if it shares one.
+fn other(
+    guest: &Guest,
+    container: &Container,
+    pause: Option<u32>,
+) -> Result<Option<OwnedFd>, Refusal> {
+    let name = match (pause, &container.target) {
+        (Some(pause), _) => return open_process(pause).map(Some),
+        (None, None) => return Ok(None),
+        (None, Some(name)) => name,
+    };
+    let running = guest.newest(name).filter(|attempt| attempt.is_running());
+    let absent = || format!("target: container {name} does not run");
+    let attempt = running.ok_or_else(|| refuse(RefusalKind::Conflict, absent()))?;
+    let pidfd = attempt.pidfd.try_clone().map_err(failed("pidfd"))?;
+    Ok(Some(pidfd))
 }
 
 /// Runs one more process in a running container.

@@ -130,6 +130,10 @@ pub struct Container {
     /// In the order in which they are mounted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// The container, running, whose process namespace it shares, unless all of
+    /// the pod's share one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 /// Who runs a process; names are looked up in the container's own files.

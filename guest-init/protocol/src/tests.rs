@@ -43,6 +43,7 @@ fn container() -> Container {
             sub_path: "a/b".to_owned(),
             read_only: true,
         }],
+        target: Some("other".to_owned()),
     }
 }
 

@@ -484,6 +484,7 @@ pub(crate) fn container(name: &str, args: &[&str]) -> Container {
         termination_message_path: "/dev/termination-log".to_owned(),
         files: Vec::new(),
         mounts: Vec::new(),
+        target: None,
     }
 }
 

@@ -165,6 +165,35 @@ fn a_shared_process_namespace_shows_the_others() {
 }
 
 #[test]
+fn a_target_shares_its_processes() {
+    let Some(guest) = Guest::start() else { return };
+    let mut control = guest.control();
+    control.done(Action::SetUp(Box::new(pod())));
+    let debug = |name: &str, script: &str| Container {
+        target: Some("first".to_owned()),
+        ..shell(name, script)
+    };
+    let refused = control.start(debug("early", "true")).unwrap_err();
+    assert_eq!(refused.message, "target: container first does not run");
+    control
+        .start(container("first", &["sleep", "1000"]))
+        .unwrap();
+    let script = "cat /proc/1/comm; echo > /dev/shm/read; exec sleep 1000";
+    control.start(debug("second", script)).unwrap();
+    let wait = "until [ -e /dev/shm/read ]; do sleep 0.02; done";
+    control.start(shell("third", wait)).unwrap();
+    control.end("third", 0);
+    // What ends the target's namespace ends all that is in it.
+    control.done(Action::Stop {
+        container: "first".to_owned(),
+        grace_ms: 0,
+    });
+    assert_eq!(control.end("first", 0).0, End::Signal(9));
+    assert_eq!(control.end("second", 0).0, End::Signal(9));
+    assert_eq!(guest.output("second", 0).0, "sleep\n");
+}
+
+#[test]
 fn privileged_containers_have_more_devices() {
     let list = "cd /dev; stat -c '%n %F %t %T' net/tun fuse loop-control loop7 2>/dev/null";
     let privileged = Container {

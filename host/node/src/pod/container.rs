@@ -86,6 +86,7 @@ pub(crate) fn describe(
         termination_message_path: path.unwrap_or(TERMINATION_LOG).to_owned(),
         files,
         mounts: super::volumes::mounts(view, container, &known)?,
+        target: view.target(&container.name).map(str::to_owned),
     })
 }
 
