@@ -47,7 +47,8 @@ pub enum Request {
         stream: FdIndex,
     },
     /// Puts a disk into the first slot that is free; it stays until the end. The
-    /// guest looks there when its driver is bound to the slot.
+    /// guest looks there when its driver is bound to the slot. `Done`, too, if
+    /// there is one of that name: whoever asks may have asked before.
     AttachDisk(DiskSpec),
     /// Stops all vCPUs and devices between two instructions.
     Pause,

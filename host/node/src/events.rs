@@ -4,10 +4,11 @@
 //! and logged, for an Event must never hold a pod back. Of what was told, the
 //! last 512 are remembered.
 
+use crate::pod::Pod;
 use crate::pod::observed::Note;
 use crate::pod::view::View;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::core::v1::ObjectReference;
 use reconcile::resource::core::EVENTS;
 use reconcile::{Client, Patch};
 use serde_json::{Value, json};

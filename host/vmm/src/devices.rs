@@ -12,7 +12,7 @@ use crate::pci::{Pci, Routes, Vectors};
 use crate::{jail, layout};
 use kvm_ioctls::{IoEventAddress, NoDatamatch};
 use machine_spec::control::Failure;
-use machine_spec::{DiskAccess, DiskId, DiskSpec, MachineSpec, SpecError, Transport};
+use machine_spec::{DiskAccess, DiskId, DiskSpec, MachineSpec, Transport};
 use std::sync::Arc;
 use std::thread;
 use sys::event::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -119,14 +119,15 @@ fn open(what: &str, disk: &DiskSpec, handed: &mut Handed) -> Result<Volume, Fail
     Volume::new(file, access).map_err(host)
 }
 
-/// Puts a disk into the first free slot of a machine that runs.
+/// Puts a disk into the first free slot of a machine that runs, unless it has one
+/// of that name.
 ///
 /// # Errors
 /// Of the user's family if there is none, else of the host's.
 pub fn attach(parts: &mut Parts, disk: &DiskSpec, handed: &mut Handed) -> Result<(), Failure> {
     let occupant = Occupant::Disk(disk.id.clone());
     if parts.occupants.iter().flatten().any(|own| *own == occupant) {
-        return Err(user(SpecError::DuplicateDisk(disk.id.clone())));
+        return Ok(());
     }
     let free = parts.occupants.iter().position(Option::is_none);
     let free = free.and_then(|at| Some((u8::try_from(at).ok()?, parts.bus.slots().get(at)?)));

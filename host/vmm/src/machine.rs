@@ -306,7 +306,9 @@ impl Machine {
 
     fn attach(&mut self, disk: DiskSpec, handed: &mut Handed) -> Result<Answer, Failure> {
         devices::attach(&mut self.parts, &disk, handed)?;
-        self.spec.disks.push(disk);
+        if self.spec.disks.iter().all(|own| own.id != disk.id) {
+            self.spec.disks.push(disk);
+        }
         Ok(Answer::Done)
     }
 

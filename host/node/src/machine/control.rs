@@ -10,7 +10,7 @@ use machine_spec::control::{
     Answer, Event, Failure, FromVmm, MESSAGE_MAX, Request, Status, ToVmm, VERSION,
 };
 use machine_spec::exit::Exit;
-use machine_spec::{FdIndex, MachineSpec};
+use machine_spec::{DiskAccess, DiskId, DiskSpec, FdIndex, MachineSpec};
 use rustix::fd::{AsFd, OwnedFd};
 use std::collections::HashMap;
 use std::io;
@@ -95,6 +95,21 @@ impl Control {
         };
         self.ask(request, vec![theirs.into()]).await?;
         Ok(UnixStream::from_std(ours)?)
+    }
+
+    /// Gives the machine one more disk, which it may have already.
+    ///
+    /// # Errors
+    /// That it has no room for it, or is gone.
+    pub(crate) async fn attach(&self, id: DiskId, file: OwnedFd) -> Result<(), ControlError> {
+        let disk = DiskSpec {
+            id,
+            file: FdIndex(0),
+            access: DiskAccess::Read,
+        };
+        self.ask(Request::AttachDisk(disk), vec![file])
+            .await
+            .map(drop)
     }
 
     /// # Errors

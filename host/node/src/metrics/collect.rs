@@ -11,7 +11,7 @@ use super::{FRESH, KEPT, PATIENCE, claims};
 use crate::guest::Command;
 use crate::logs;
 use crate::pod::resources::{limit, milli, request, units};
-use crate::pod::view::View;
+use crate::pod::view::{View, statuses};
 use crate::roster::Directory;
 use crate::worker::Shown;
 use futures_util::future::join_all;
@@ -233,7 +233,7 @@ impl Guest {
 
 /// Asks a guest of which something can be known, if its session has room.
 fn question(shown: &Shown) -> Option<Waiting> {
-    statuses(shown).find(|status| is_running(status))?;
+    statuses(&shown.status).find(|status| is_running(status))?;
     let (answer, waiting) = oneshot::channel();
     let action = Action::Stats;
     let command = Command { action, answer };
@@ -251,19 +251,9 @@ async fn answered(mut waiting: Waiting, until: Instant) -> Outcome {
 
 /// The containers that run, as the pod's status shows them.
 fn containers(shown: &Shown, logs: Option<&Path>) -> Vec<ContainerFigures> {
-    statuses(shown)
+    statuses(&shown.status)
         .filter_map(|status| container(shown, status, logs))
         .collect()
-}
-
-fn statuses(shown: &Shown) -> impl Iterator<Item = &ContainerStatus> {
-    let status = shown.status.as_ref();
-    let lists = [
-        &status.init_container_statuses,
-        &status.container_statuses,
-        &status.ephemeral_container_statuses,
-    ];
-    lists.into_iter().flatten().flatten()
 }
 
 fn is_running(status: &ContainerStatus) -> bool {

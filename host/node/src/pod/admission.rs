@@ -143,14 +143,13 @@ fn pod_field(spec: &PodSpec) -> Option<&'static str> {
     let security = spec.security_context.as_ref();
     let localhost = security.and_then(|s| s.seccomp_profile.as_ref());
     let armor = security.and_then(|s| s.app_armor_profile.as_ref());
-    let checks: [(bool, &'static str); 10] = [
+    let checks: [(bool, &'static str); 9] = [
         (set(spec.host_pid), "hostPID"),
         (set(spec.host_ipc), "hostIPC"),
         (set(spec.host_network), "hostNetwork"),
         (spec.host_users == Some(false), "hostUsers"),
         (some(&spec.resource_claims), "resourceClaims"),
         (spec.resources.is_some(), "resources"),
-        (some(&spec.ephemeral_containers), "ephemeralContainers"),
         (
             localhost.is_some_and(|profile| profile.type_ == "Localhost"),
             "securityContext.seccompProfile (Localhost)",
@@ -187,7 +186,7 @@ fn container_fields(list: &str, containers: &[Container]) -> Option<String> {
         })
 }
 
-fn container_field(role: Role, container: &Container) -> Option<&'static str> {
+pub(crate) fn container_field(role: Role, container: &Container) -> Option<&'static str> {
     let security = container.security_context.as_ref();
     let files = container.env.iter().flatten().any(|variable| {
         let source = variable.value_from.as_ref();

@@ -17,11 +17,12 @@
 //! ```
 
 use super::backoff::Backoff;
+use super::disks::Disks;
 use super::health::{Acted, Doom, Health};
-use super::view::View;
+use super::view::{View, image_of};
 use guest_protocol::{ContainerState as GuestContainer, Identity};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{Container, PodStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -40,6 +41,9 @@ pub(crate) struct Observed {
     pub(crate) machine_failure: Option<String>,
     /// Counts launches; a container remembers in which machine it ran.
     pub(crate) epoch: u32,
+    /// The images of this machine, or of the last.
+    #[serde(default)]
+    pub(crate) disks: Disks,
     /// The volumes of files of this machine.
     #[serde(default)]
     pub(crate) filling: Filling,
@@ -124,6 +128,9 @@ pub(crate) enum Image {
         backoff: Backoff,
         /// What was wrong the last time; shown until it is known better.
         failure: Option<ImageFailure>,
+        /// It is not here: it is being pulled.
+        #[serde(default)]
+        pulling: bool,
     },
     Ready(ImageInfo),
     Failed {
@@ -277,7 +284,7 @@ pub(crate) enum Observation {
         image: String,
         failure: ImageFailure,
     },
-    /// An image was there and is not any more; nothing was launched.
+    /// An image was there and is not any more; what needed it did not happen.
     ImageGone {
         image: String,
     },
@@ -468,6 +475,7 @@ impl Observed {
             machine_ended_at: None,
             machine_failure: None,
             epoch: 0,
+            disks: Disks::default(),
             filling: Filling::default(),
             images: BTreeMap::new(),
             containers: BTreeMap::new(),
@@ -485,6 +493,10 @@ impl Observed {
     pub(crate) fn grace_ms(&self, view: View<'_>) -> u64 {
         let most = self.rejected.as_ref().and_then(|own| own.grace_ms);
         view.grace_ms().min(most.unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn has_image(&self, container: &Container) -> bool {
+        matches!(self.images.get(image_of(container)), Some(Image::Ready(_)))
     }
 
     pub(crate) fn any_active(&self) -> bool {

@@ -9,11 +9,10 @@ use super::observed::{
 use super::samples::pod;
 use super::status::{Phase, phase};
 use super::view::{Role, View, role_of_init};
-use super::{Step, plan, status};
+use super::{Pod, Step, plan, status};
 use guest_protocol::{ContainerState as GuestContainer, End, Phase as GuestPhase};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::core::v1::EphemeralContainer;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -177,13 +176,26 @@ impl World {
             9 => self.guest_lies(),
             10 if self.random.one_in(20) => self.node_restarts(),
             11 if self.random.one_in(30) => {
-                self.pod
-                    .metadata
-                    .deletion_timestamp
-                    .get_or_insert(Time(self.now));
+                self.pod.delete(self.now, None);
             }
+            11 if self.random.one_in(8) => self.debug(),
             _ => self.session_opens(),
         }
+    }
+
+    /// Somebody adds an ephemeral container.
+    fn debug(&mut self) {
+        let mut pod = self.pod.as_api().clone();
+        let spec = pod.spec.as_mut().expect("a specification");
+        let list = spec.ephemeral_containers.get_or_insert_default();
+        if list.is_empty() {
+            list.push(EphemeralContainer {
+                name: "e".to_owned(),
+                image: Some("e:1".to_owned()),
+                ..EphemeralContainer::default()
+            });
+        }
+        self.pod = pod.into();
     }
 
     fn session_opens(&mut self) {
@@ -466,14 +478,16 @@ impl World {
             "seed {seed}: {key:?} after {newest:?}"
         );
         assert!(
-            // A sidecar's start may be under way when the others end.
-            self.terminal.is_none() || container == "s",
+            // Such a start may be under way when the others end.
+            self.terminal.is_none() || ["s", "e"].contains(&container.as_str()),
             "seed {seed}: {key:?} in a terminal pod"
         );
         assert!(
-            ["i", "s"].contains(&container.as_str()) || self.inits_done(),
+            ["i", "s", "e"].contains(&container.as_str()) || self.inits_done(),
             "seed {seed}: {key:?} before its init containers"
         );
+        let disk = self.observed.disks.of(&format!("{container}:1"));
+        assert!(disk.is_some(), "seed {seed}: {key:?} without a disk");
         self.ran.push(key);
         let news = GuestContainer {
             name: container.clone(),
@@ -514,8 +528,7 @@ fn a_quiet_world_comes_to_rest() {
             world.settle();
             world.tick();
         }
-        world.pod.metadata.deletion_timestamp = Some(Time(world.now));
-        world.pod.metadata.deletion_grace_period_seconds = Some(1);
+        world.pod.delete(world.now, Some(1));
         for _ in 0..400 {
             world.settle();
             if world.deleted {

@@ -105,7 +105,7 @@ fn most(view: View<'_>, of: impl Fn(&Container) -> Amount) -> Amount {
     let mut sidecars = Amount::default();
     let mut most = Amount::default();
     let mut sum = Amount::default();
-    for (role, container) in view.containers() {
+    for (role, container) in view.declared() {
         let own = of(container);
         match role {
             Role::Init => most = most.max(sidecars.plus(own)),
@@ -113,7 +113,8 @@ fn most(view: View<'_>, of: impl Fn(&Container) -> Amount) -> Amount {
                 sidecars = sidecars.plus(own);
                 most = most.max(sidecars);
             }
-            Role::Main => sum = sum.plus(own),
+            // The latter asks for nothing.
+            Role::Main | Role::Ephemeral => sum = sum.plus(own),
         }
     }
     most.max(sum.plus(sidecars))
@@ -150,7 +151,7 @@ pub(crate) fn qos_class(view: View<'_>) -> &'static str {
     let nonzero = |q: Option<&Quantity>| q.and_then(milli).is_some_and(|m| m > 0);
     let mut any = false;
     let mut all_equal = true;
-    for (_, container) in view.containers() {
+    for (_, container) in view.declared() {
         for name in ["cpu", "memory"] {
             let (limit, request) = (limit(container, name), request(container, name));
             any |= nonzero(limit) || nonzero(request);
@@ -194,7 +195,7 @@ pub(crate) fn size(view: View<'_>, defaults: Defaults) -> Size {
         }
     };
     let wanted = most(view, of);
-    let lasting = view.containers().filter(|(role, _)| *role != Role::Init);
+    let lasting = view.declared().filter(|(role, _)| *role != Role::Init);
     let bounded = lasting.map(|(_, c)| of(c)).all(|own| own.memory > 0);
     let base = if bounded {
         wanted.memory.saturating_add(GUEST_OVERHEAD)

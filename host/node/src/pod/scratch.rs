@@ -59,7 +59,7 @@ impl Scratch {
                 scratch.volumes.insert(volume.name.clone(), slice);
             }
         }
-        for (_, container) in view.containers() {
+        for (_, container) in view.declared() {
             let asked = limit(container, "ephemeral-storage").and_then(units);
             if let Some(asked) = asked.filter(|asked| *asked > space.layer)
                 && let Some(slice) = scratch.take(asked)

@@ -1,6 +1,7 @@
 //! `status(pod, observed, now) -> PodStatus`, in upstream's shapes: phase,
 //! conditions and one status for each container.
 
+use super::Pod;
 use super::backoff::go_duration;
 use super::identity::container_id;
 use super::observed::{Image, ImageFailureKind, Observed, Record, Rejection, State, Terminated};
@@ -10,7 +11,7 @@ use guest_protocol::Identity;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, ContainerUser, HostIP, LinuxContainerUser, Pod,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, HostIP, LinuxContainerUser,
     PodCondition, PodStatus, VolumeMount, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -44,7 +45,7 @@ pub(crate) fn phase(view: View<'_>, observed: &Observed) -> Phase {
         let end = record(container).and_then(Record::ended);
         role == Role::Init && end.is_some_and(|end| end.exit_code != 0)
     };
-    if view.restart_policy() == RestartPolicy::Never && view.containers().any(ended_badly) {
+    if view.restart_policy() == RestartPolicy::Never && view.declared().any(ended_badly) {
         return Phase::Failed;
     }
     let mains: Vec<Option<&Record>> = view.mains().iter().map(record).collect();
@@ -105,11 +106,11 @@ pub(crate) fn status(pod: &Pod, observed: &Observed, now: Timestamp) -> PodStatu
         .map(|(role, container)| (role, container_status(view, role, container, observed)))
         .collect();
     let conditions = conditions(pod, observed, phase, &all, now);
-    let (mains, inits): (Vec<_>, Vec<_>) = all.into_iter().partition(|(r, _)| *r == Role::Main);
-    let strip = |list: Vec<(Role, ContainerStatus)>| -> Vec<ContainerStatus> {
-        list.into_iter().map(|(_, status)| status).collect()
+    let of = |roles: &[Role]| -> Option<Vec<ContainerStatus>> {
+        let own = all.iter().filter(|(role, _)| roles.contains(role));
+        let list: Vec<_> = own.map(|(_, status)| status.clone()).collect();
+        (!list.is_empty()).then_some(list)
     };
-    let (mains, inits) = (strip(mains), strip(inits));
     let terminal = matches!(phase, Phase::Succeeded | Phase::Failed);
     let rejected = observed.rejected.as_ref().filter(|_| terminal);
     PodStatus {
@@ -117,8 +118,9 @@ pub(crate) fn status(pod: &Pod, observed: &Observed, now: Timestamp) -> PodStatu
         reason: rejected.map(|Rejection { reason, .. }| reason.clone()),
         message: rejected.map(|Rejection { message, .. }| message.clone()),
         conditions: Some(conditions),
-        init_container_statuses: (!inits.is_empty()).then_some(inits),
-        container_statuses: Some(mains),
+        init_container_statuses: of(&[Role::Init, Role::Sidecar]),
+        container_statuses: of(&[Role::Main]),
+        ephemeral_container_statuses: of(&[Role::Ephemeral]),
         start_time: Some(time(observed.accepted_at)),
         host_ip: observed.host_ips.first().cloned(),
         host_ips: (!observed.host_ips.is_empty()).then(|| {
@@ -185,8 +187,9 @@ fn container_status(
         ready: match role {
             Role::Main | Role::Sidecar => running && record.health.ready(container),
             Role::Init => record.succeeded(),
+            Role::Ephemeral => false,
         },
-        started: Some(running && record.health.started(container)),
+        started: (role != Role::Ephemeral).then_some(running && record.health.started(container)),
         restart_count: i32::try_from(restarts).unwrap_or(i32::MAX),
         last_state: Some(last.map(ended).unwrap_or_default()),
         state: Some(state),
@@ -335,12 +338,12 @@ fn terminated(end: &Terminated, id: String) -> ContainerStateTerminated {
 
 fn initialized(view: View<'_>, observed: &Observed) -> bool {
     let ran = |c: &Container| observed.record(&c.name).is_some_and(|r| r.active());
-    let mut inits = view.containers().filter(|(role, _)| *role != Role::Main);
+    let mut inits = view.declared().filter(|(role, _)| *role != Role::Main);
     inits.all(|(role, container)| {
         let record = observed.record(&container.name);
         record.is_some_and(|record| match role {
             Role::Sidecar => record.running() && record.health.started(container),
-            Role::Init | Role::Main => record.succeeded(),
+            Role::Init | Role::Main | Role::Ephemeral => record.succeeded(),
         })
     }) || view.mains().iter().any(ran)
 }
@@ -478,7 +481,7 @@ fn init_state(
     let incomplete = |(role, status): &&(Role, ContainerStatus)| match role {
         Role::Init => !status.ready,
         Role::Sidecar => status.started != Some(true),
-        Role::Main => false,
+        Role::Main | Role::Ephemeral => false,
     };
     let names: Vec<&str> = all
         .iter()
@@ -497,7 +500,7 @@ fn containers_ready(phase: Phase, all: &[(Role, ContainerStatus)]) -> Verdict {
     }
     let names: Vec<&str> = all
         .iter()
-        .filter(|(role, status)| *role != Role::Init && !status.ready)
+        .filter(|(role, status)| matches!(role, Role::Main | Role::Sidecar) && !status.ready)
         .map(|(_, status)| status.name.as_str())
         .collect();
     if names.is_empty() {

@@ -1,7 +1,10 @@
 //! What the rest of `pod` reads of a Pod, defaults and absent parts resolved.
 
+use super::Pod;
 use super::observed::Terminated;
-use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, LifecycleHandler, PodSpec, PodStatus,
+};
 use machine_spec::MachineId;
 
 /// Which of a pod's lists a container stands in.
@@ -12,6 +15,8 @@ pub(crate) enum Role {
     /// An init container that is kept running (`restartPolicy: Always`).
     Sidecar,
     Main,
+    /// Came while the pod ran (`kubectl debug`); never restarted.
+    Ephemeral,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,10 +80,25 @@ impl<'a> View<'a> {
         self.spec().map_or(&[], |spec| &spec.containers)
     }
 
-    /// All containers, init containers first.
-    pub(crate) fn containers(self) -> impl Iterator<Item = (Role, &'a Container)> {
+    /// All containers that the pod was made with, init containers first.
+    pub(crate) fn declared(self) -> impl Iterator<Item = (Role, &'a Container)> {
         let inits = self.inits().iter().map(|c| (role_of_init(c), c));
         inits.chain(self.mains().iter().map(|c| (Role::Main, c)))
+    }
+
+    /// Those, and the ephemeral ones.
+    pub(crate) fn containers(self) -> impl Iterator<Item = (Role, &'a Container)> {
+        let ephemeral = self.0.ephemeral().iter();
+        self.declared()
+            .chain(ephemeral.map(|container| (Role::Ephemeral, container)))
+    }
+
+    /// The container whose process namespace an ephemeral one shares.
+    pub(crate) fn target(self, ephemeral: &str) -> Option<&'a str> {
+        let list = self.spec()?.ephemeral_containers.as_deref()?;
+        let own = list.iter().find(|own| own.name == ephemeral)?;
+        let target = own.target_container_name.as_deref()?;
+        (!target.is_empty()).then_some(target)
     }
 
     pub(crate) fn container(self, name: &str) -> Option<(Role, &'a Container)> {
@@ -130,6 +150,16 @@ pub(crate) fn machine_id(uid: &str) -> Option<MachineId> {
         .map(|uid| MachineId(*uid.as_bytes()))
 }
 
+/// What a status says of containers of every role.
+pub(crate) fn statuses(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    let lists = [
+        &status.init_container_statuses,
+        &status.container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
+    lists.into_iter().flatten().flatten()
+}
+
 pub(crate) fn post_start(container: &Container) -> Option<&LifecycleHandler> {
     container.lifecycle.as_ref()?.post_start.as_ref()
 }
@@ -179,6 +209,7 @@ pub(crate) fn field_path(role: Role, name: &str) -> String {
     match role {
         Role::Init | Role::Sidecar => format!("spec.initContainers{{{name}}}"),
         Role::Main => format!("spec.containers{{{name}}}"),
+        Role::Ephemeral => format!("spec.ephemeralContainers{{{name}}}"),
     }
 }
 

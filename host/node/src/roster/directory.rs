@@ -1,9 +1,9 @@
 //! The pods as the rest of `node` sees them: by namespace and name. Many read,
 //! the roster alone changes it; nothing waits while it is locked.
 
+use crate::pod::Pod;
 use crate::pod::view::View;
 use crate::worker::{Shown, Update};
-use k8s_openapi::api::core::v1::Pod;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, watch};

@@ -19,11 +19,11 @@ use crate::logs;
 use crate::machine::{Control, Known, LaunchError, Process};
 use crate::pod::observed::{Machine, Record, State, Terminated};
 use crate::pod::resources::{Amount, requests};
-use crate::pod::view::View;
-use crate::pod::{Observation, Observed, admission};
+use crate::pod::view::{View, statuses};
+use crate::pod::{Observation, Observed, Pod, admission};
 use crate::worker::{Adopted, Shared, Shown, Update, Worker};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::Pod as ApiPod;
 use machine_spec::MachineId;
 use machine_spec::control::State as VmmState;
 use reconcile::resource::core::PODS;
@@ -394,8 +394,8 @@ impl From<LaunchError> for RosterError {
 }
 
 fn parse(value: Value) -> Option<Pod> {
-    match serde_json::from_value(value) {
-        Ok(pod) => Some(pod),
+    match serde_json::from_value::<ApiPod>(value) {
+        Ok(pod) => Some(pod.into()),
         Err(error) => {
             log::error!("a pod of this node can't be read: {error}");
             None
@@ -446,13 +446,7 @@ fn from_api(pod: &Pod, now: Timestamp) -> Observed {
         .and_then(|s| s.start_time.as_ref())
         .map_or(now, |t| t.0);
     let mut observed = Observed::new(started);
-    let lists = status.into_iter().flat_map(|s| {
-        let inits = s.init_container_statuses.as_deref().unwrap_or_default();
-        inits
-            .iter()
-            .chain(s.container_statuses.as_deref().unwrap_or_default())
-    });
-    for known in lists {
+    for known in status.into_iter().flat_map(statuses) {
         if known.container_id.is_none() || view.container(&known.name).is_none() {
             continue;
         }

@@ -3,7 +3,7 @@
 use super::routes::{Body, Refusal, Target};
 use crate::logs::{self, Query};
 use crate::pod::identity::container_id;
-use crate::pod::view::View;
+use crate::pod::view::{View, statuses};
 use crate::worker::Shown;
 use bytes::Bytes;
 use futures_util::stream;
@@ -11,7 +11,6 @@ use http::{Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ContainerStatus;
 use std::convert::Infallible;
 use std::path::Path;
 use tokio::sync::mpsc;
@@ -58,12 +57,7 @@ fn attempt(shown: &Shown, target: &Target, previous: bool) -> Result<u32, Refusa
     }
     let bad = |message: String| Refusal::new(StatusCode::BAD_REQUEST, message);
     let pod = &target.pod;
-    let statuses = [
-        &shown.status.init_container_statuses,
-        &shown.status.container_statuses,
-    ];
-    let mut all = statuses.into_iter().flatten().flatten();
-    let status: Option<&ContainerStatus> = all.find(|status| status.name == name);
+    let status = statuses(&shown.status).find(|status| status.name == name);
     let waits = |reason: &str| {
         let why = match reason {
             "ErrImagePull" => "image can't be pulled",

@@ -136,7 +136,7 @@ impl Surface {
         let items: Vec<_> = shown
             .iter()
             .map(|one| {
-                let mut pod = (*one.pod).clone();
+                let mut pod = one.pod.as_api().clone();
                 pod.status = Some((*one.status).clone());
                 pod
             })

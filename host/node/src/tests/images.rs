@@ -11,7 +11,11 @@ use std::time::{Duration, SystemTime};
 
 type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-pub(super) struct Shelf(Mutex<Vec<Stored>>);
+pub(super) struct Shelf {
+    stored: Mutex<Vec<Stored>>,
+    /// The end of a reference to an image that is still on its way.
+    on_the_way: Mutex<Option<&'static str>>,
+}
 
 impl Shelf {
     pub(super) fn new(erofs: &Path) -> Self {
@@ -20,22 +24,30 @@ impl Shelf {
             ..ImageConfig::default()
         };
         let image = image("00", erofs, config);
-        Self(Mutex::new(vec![stored(image, 0)]))
+        Self {
+            stored: Mutex::new(vec![stored(image, 0)]),
+            on_the_way: Mutex::default(),
+        }
     }
 
     /// Puts an image there that was last used so many seconds ago.
     pub(super) fn put(&self, id: &str, unused: u64) {
         let image = image(id, Path::new("/none"), ImageConfig::default());
-        self.0.lock().unwrap().push(stored(image, unused));
+        self.stored.lock().unwrap().push(stored(image, unused));
+    }
+
+    /// Pulls of references with such an end take until this is called with none.
+    pub(super) fn delay(&self, end: Option<&'static str>) {
+        *self.on_the_way.lock().unwrap() = end;
     }
 
     pub(super) fn ids(&self) -> Vec<String> {
-        let stored = self.0.lock().unwrap();
+        let stored = self.stored.lock().unwrap();
         stored.iter().map(|one| one.image.id.clone()).collect()
     }
 
     fn first(&self) -> Arc<Image> {
-        self.0.lock().unwrap()[0].image.clone()
+        self.stored.lock().unwrap()[0].image.clone()
     }
 }
 
@@ -61,31 +73,40 @@ fn stored(image: Image, unused: u64) -> Stored {
 }
 
 impl ImageSource for Shelf {
-    fn get(&self, _: &Reference) -> Option<Arc<Image>> {
-        Some(self.first())
+    fn get(&self, reference: &Reference) -> Option<Arc<Image>> {
+        let on_the_way = *self.on_the_way.lock().unwrap();
+        let comes = on_the_way.is_some_and(|end| reference.to_string().ends_with(end));
+        (!comes).then(|| self.first())
     }
 
     fn ensure<'a>(
         &'a self,
-        _: &'a Reference,
+        reference: &'a Reference,
         _: PullPolicy,
         _: &'a [Credentials],
     ) -> Later<'a, Result<Arc<Image>, PullError>> {
-        Box::pin(async { Ok(self.first()) })
+        Box::pin(async move {
+            loop {
+                match self.get(reference) {
+                    Some(image) => return Ok(image),
+                    None => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        })
     }
 
     fn list(&self) -> Vec<(Arc<Image>, Vec<String>)> {
-        let stored = self.0.lock().unwrap();
+        let stored = self.stored.lock().unwrap();
         let named = |one: &Stored| (one.image.clone(), vec![one.image.id.clone()]);
         stored.iter().map(named).collect()
     }
 
     fn stored(&self) -> Later<'_, io::Result<Vec<Stored>>> {
-        Box::pin(async { Ok(self.0.lock().unwrap().clone()) })
+        Box::pin(async { Ok(self.stored.lock().unwrap().clone()) })
     }
 
     fn mark_used(&self, ids: Vec<String>, at: SystemTime) -> Later<'_, io::Result<()>> {
-        let mut stored = self.0.lock().unwrap();
+        let mut stored = self.stored.lock().unwrap();
         for one in stored.iter_mut().filter(|one| ids.contains(&one.image.id)) {
             one.used = at;
         }
@@ -93,7 +114,7 @@ impl ImageSource for Shelf {
     }
 
     fn remove<'a>(&'a self, id: &'a str) -> Later<'a, io::Result<bool>> {
-        let mut stored = self.0.lock().unwrap();
+        let mut stored = self.stored.lock().unwrap();
         let before = stored.len();
         stored.retain(|one| one.image.id != id);
         let removed = stored.len() < before;

@@ -9,7 +9,7 @@ use machine_spec::MachineId;
 use machine_spec::control::{self, FromVmm, MESSAGE_MAX, ToVmm};
 use machine_spec::launch::{REQUEST_LEN, Reply, Request};
 use rustix::fd::{AsFd, OwnedFd};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use sys::message::{Received, receive, send};
@@ -120,6 +120,14 @@ impl Init {
         let machine = machines.values().next().unwrap();
         let state = machine.guest.0.state.lock().unwrap();
         (state.files.clone(), state.projections)
+    }
+
+    /// The disks of the one machine.
+    pub(super) fn disks(&self) -> Vec<String> {
+        let machines = self.0.machines.lock().unwrap();
+        let machine = machines.values().next().unwrap();
+        let state = machine.guest.0.state.lock().unwrap();
+        state.disks.iter().cloned().collect()
     }
 
     pub(super) fn running(&self) -> usize {
@@ -279,8 +287,13 @@ async fn vmm(socket: AsyncFd<OwnedFd>, guest: Guest) {
         match message.request {
             control::Request::Start(spec) => {
                 spec.check(fds.len()).unwrap();
-                assert_eq!(spec.disks[0].id.as_str(), "img0");
+                let names = spec.disks.iter().map(|disk| disk.id.to_string());
+                guest.0.state.lock().unwrap().disks.extend(names);
                 state = control::State::Running;
+            }
+            control::Request::AttachDisk(disk) => {
+                let mut state = guest.0.state.lock().unwrap();
+                state.disks.insert(disk.id.to_string());
             }
             control::Request::ConnectVsock { port, .. } => {
                 assert_eq!(port, guest_protocol::PORT);
@@ -320,6 +333,7 @@ struct GuestState {
     /// What was sent to volumes, by `volume/path`.
     files: BTreeMap<String, String>,
     projections: u32,
+    disks: BTreeSet<String>,
 }
 
 type Frames = UnixStream;
@@ -467,6 +481,7 @@ impl Guest {
                     });
                 }
                 let mut state = self.0.state.lock().unwrap();
+                assert!(state.disks.contains(&container.disk), "{container:?}");
                 let known = state.containers.get(&container.name);
                 if known.is_some_and(|known| known.attempt >= container.attempt) {
                     return Ok(Answer::Done);

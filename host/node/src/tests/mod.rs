@@ -9,6 +9,7 @@ mod figures;
 mod health;
 mod images;
 mod init;
+mod late;
 mod pressure;
 mod scenarios;
 mod turns;

@@ -3,6 +3,7 @@
 
 use super::Shared;
 use crate::pod::Observation;
+use crate::pod::Pod;
 use crate::pod::environment::{Source, Sources};
 use crate::pod::runtime_class;
 use crate::pod::status::{DISRUPTED, OWN_CONDITIONS};
@@ -10,7 +11,7 @@ use crate::pod::view::View;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::{Credentials, Keyring, Reference, SecretFormat};
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::PodStatus;
 use reconcile::resource::core::{CONFIG_MAPS, PODS, RUNTIME_CLASSES, SECRETS};
 use reconcile::{DeleteOptions, Patch};
 use serde_json::{Value, json};

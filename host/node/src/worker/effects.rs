@@ -1,19 +1,21 @@
 //! Carries out steps. Each is a task that reports what came of it.
 
-use super::launch::{Failure, disk_of, launch};
+use super::launch::{Failure, attach, launch};
 use super::running::report;
 use super::{Happened, Shared, Worker, api, volumes};
 use crate::guest::Command;
+use crate::machine::Control;
+use crate::pod::admission;
 use crate::pod::container::{ImageConfig, Place, describe};
+use crate::pod::disks::Disks;
 use crate::pod::environment::sources;
 use crate::pod::etc_files::guest_pod;
 use crate::pod::observed::{ImageFailure, ImageFailureKind, ImageInfo, Pull, StartFailure};
 use crate::pod::resources::{limit, size, units};
-use crate::pod::view::{PullPolicy, View, image_of, pull_policy};
-use crate::pod::{Observation, Step};
+use crate::pod::view::{PullPolicy, Role, View, field_path, image_of, pull_policy};
+use crate::pod::{Observation, Pod, Step};
 use guest_protocol::{Action, Answer, Refusal, RefusalKind};
 use image::Reference;
-use k8s_openapi::api::core::v1::Pod;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,18 +34,21 @@ impl Worker {
                 self.spawn(async move { ensure(&shared, &pod, &container, image, &reports).await });
             }
             Step::LaunchMachine => {
+                let disks = self.observed.disks.clone();
                 let (wanted, unwanted) = oneshot::channel();
                 self.wanted = Some(wanted);
-                self.spawn_happened(async move { in_turn(&shared, &pod, unwanted).await });
+                self.spawn_happened(async move { in_turn(&shared, &pod, &disks, unwanted).await });
             }
             Step::SetUpGuest => self.set_up_guest(),
             Step::FillVolumes => self.fill_volumes(),
             Step::StartContainer { container, attempt } => {
-                let commands = self
-                    .running
-                    .as_ref()
-                    .map(|running| running.commands.clone());
-                self.spawn(async move { start(&shared, &pod, container, attempt, commands).await });
+                let guest = self.running.as_ref().map(|running| Guest {
+                    commands: running.commands.clone(),
+                    control: running.control.clone(),
+                    disks: self.observed.disks.clone(),
+                    reports: self.reports.clone(),
+                });
+                self.spawn(async move { start(&shared, &pod, container, attempt, guest).await });
             }
             Step::Act {
                 container,
@@ -143,7 +148,12 @@ impl Worker {
 
 /// Launches the machine when it is its turn; a pod that is deleted before has
 /// none.
-async fn in_turn(shared: &Shared, pod: &Pod, unwanted: oneshot::Receiver<()>) -> Happened {
+async fn in_turn(
+    shared: &Shared,
+    pod: &Pod,
+    disks: &Disks,
+    unwanted: oneshot::Receiver<()>,
+) -> Happened {
     let place = tokio::select! {
         place = shared.starts.clone().acquire_owned() => place.ok(),
         _ = unwanted => None,
@@ -151,7 +161,7 @@ async fn in_turn(shared: &Shared, pod: &Pod, unwanted: oneshot::Receiver<()>) ->
     let Some(place) = place else {
         return Happened::Observed(Observation::MachineForgotten);
     };
-    match launch(shared, pod, place).await {
+    match launch(shared, pod, disks, place).await {
         Ok(launched) => launched,
         Err(Failure::ImageGone(image)) => Happened::Observed(Observation::ImageGone { image }),
         Err(error) => Happened::Observed(Observation::LaunchFailed {
@@ -232,14 +242,25 @@ async fn set_up(answer: oneshot::Receiver<Result<Answer, Refusal>>) -> Option<Ob
     }
 }
 
+/// What the start of a container needs of its machine.
+struct Guest {
+    commands: mpsc::Sender<Command>,
+    control: Control,
+    disks: Disks,
+    reports: mpsc::Sender<Happened>,
+}
+
 async fn start(
     shared: &Arc<Shared>,
     pod: &Pod,
     container: String,
     attempt: u32,
-    commands: Option<mpsc::Sender<Command>>,
+    guest: Option<Guest>,
 ) -> Option<Observation> {
-    let failure = ask_to_start(shared, pod, &container, attempt, commands).await?;
+    let failure = match guest {
+        Some(guest) => ask_to_start(shared, pod, &container, attempt, &guest).await?,
+        None => StartFailure::Unknown,
+    };
     Some(Observation::StartFailed {
         container,
         attempt,
@@ -253,20 +274,29 @@ async fn ask_to_start(
     pod: &Pod,
     container: &str,
     attempt: u32,
-    commands: Option<mpsc::Sender<Command>>,
+    guest: &Guest,
 ) -> Option<StartFailure> {
-    let description = match prepare(shared, pod, container, attempt).await {
-        Ok(description) => description,
-        Err(message) => {
-            let reason = "CreateContainerConfigError";
-            return Some(StartFailure::Blocked { reason, message });
+    let blocked = |reason, message| Some(StartFailure::Blocked { reason, message });
+    let image = View(pod).container(container).map(|(_, own)| image_of(own));
+    let image = image.unwrap_or_default();
+    let attached = attach(shared, &guest.control, &guest.disks, image).await;
+    let disk = match attached {
+        Ok(disk) => disk,
+        Err(failure) => {
+            if let Failure::ImageGone(image) = &failure {
+                let image = image.clone();
+                report(&guest.reports, Observation::ImageGone { image }).await;
+            }
+            return blocked("CreateContainerError", failure.to_string());
         }
+    };
+    let description = match prepare(shared, pod, container, attempt, &disk).await {
+        Ok(description) => description,
+        Err(message) => return blocked("CreateContainerConfigError", message),
     };
     let (answer, receiver) = oneshot::channel();
     let action = Action::Start(Box::new(description));
-    let Some(commands) = commands else {
-        return Some(StartFailure::Unknown);
-    };
+    let commands = &guest.commands;
     if commands.send(Command { action, answer }).await.is_err() {
         return Some(StartFailure::Unknown);
     }
@@ -293,11 +323,19 @@ async fn prepare(
     pod: &Pod,
     name: &str,
     attempt: u32,
+    disk: &str,
 ) -> Result<guest_protocol::Container, String> {
     let view = View(pod);
-    let (_, container) = view
+    let (role, container) = view
         .container(name)
         .ok_or("the pod has no such container")?;
+    // The others were looked at when the pod came.
+    if role == Role::Ephemeral
+        && let Some(field) = admission::container_field(role, container)
+    {
+        let path = field_path(role, name);
+        return Err(format!("{path}: {field} is not supported"));
+    }
     let reference = Reference::try_from(image_of(container).to_owned());
     let reference = reference.map_err(|error| error.to_string())?;
     let image = shared.images.get(&reference).ok_or("its image is gone")?;
@@ -315,7 +353,7 @@ async fn prepare(
     let memory = u64::from(size(view, shared.defaults).memory_mib) << 20;
     let asked = limit(container, "ephemeral-storage").and_then(units);
     let place = Place {
-        disk: &disk_of(view, image_of(container)),
+        disk,
         // A tmpfs can't hold more than the guest's memory anyway.
         overlay_size: asked.unwrap_or(memory / 2).min(memory / 2),
         host: &host,

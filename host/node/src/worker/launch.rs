@@ -3,10 +3,11 @@
 
 use super::{Happened, Shared};
 use crate::machine::{Control, LaunchError, Process};
+use crate::pod::Pod;
+use crate::pod::disks::Disks;
 use crate::pod::resources::size;
-use crate::pod::view::{View, image_of};
+use crate::pod::view::View;
 use image::Reference;
-use k8s_openapi::api::core::v1::Pod;
 use machine_spec::launch::Limits;
 use machine_spec::{
     DiskAccess, DiskId, DiskSpec, FdIndex, MachineId, MachineSpec, MemorySize, Start, Transport,
@@ -73,29 +74,12 @@ impl Kernel {
     }
 }
 
-/// The disks of a pod: each image once, in the order of its containers.
-pub(super) fn images_in_order(view: View<'_>) -> Vec<&str> {
-    let mut list = Vec::new();
-    for (_, container) in view.containers() {
-        let image = image_of(container);
-        if !list.contains(&image) {
-            list.push(image);
-        }
-    }
-    list
-}
-
-/// The serial of the disk that holds an image.
-pub(super) fn disk_of(view: View<'_>, image: &str) -> String {
-    let at = images_in_order(view).iter().position(|own| *own == image);
-    format!("img{}", at.unwrap_or(0))
-}
-
 /// Starts the pod's machine, in its `place` among those that start. What it
 /// began and could not end is taken back.
 pub(super) async fn launch(
     shared: &Shared,
     pod: &Pod,
+    images: &Disks,
     place: OwnedSemaphorePermit,
 ) -> Result<Happened, Failure> {
     let view = View(pod);
@@ -103,7 +87,7 @@ pub(super) async fn launch(
         .machine_id()
         .ok_or_else(|| Failure::Other("the pod's uid is no UUID".to_owned()))?;
     let (reader, writer) = console_pipe().map_err(|error| Failure::other("console", error))?;
-    let (spec, fds) = describe(shared, view, id, writer)?;
+    let (spec, fds) = describe(shared, view, (id, images), writer)?;
     let size = size(view, shared.defaults);
     let limits = Limits {
         memory: size.memory_limit,
@@ -168,7 +152,7 @@ async fn forget_leftover(shared: &Shared, id: MachineId) {
 fn describe(
     shared: &Shared,
     view: View<'_>,
-    id: MachineId,
+    (id, images): (MachineId, &Disks),
     serial: OwnedFd,
 ) -> Result<(MachineSpec, Vec<OwnedFd>), Failure> {
     let size = size(view, shared.defaults);
@@ -182,22 +166,14 @@ fn describe(
         serial,
     ];
     let mut disks = Vec::new();
-    for reference in images_in_order(view) {
-        let gone = || Failure::ImageGone(reference.to_owned());
-        let parsed = Reference::try_from(reference.to_owned()).map_err(|_| gone())?;
-        let image = shared.images.get(&parsed).ok_or_else(gone)?;
-        let file = match File::open(&image.erofs) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
-            Err(error) => return Err(Failure::other("image", error)),
-        };
-        let id = DiskId::new(disk_of(view, reference));
+    for (name, reference) in images.first() {
+        let (id, file) = image_disk(shared, name, reference)?;
         disks.push(DiskSpec {
-            id: id.map_err(|error| Failure::other("image", error))?,
+            id,
             file: index(fds.len())?,
             access: DiskAccess::Read,
         });
-        fds.push(file.into());
+        fds.push(file);
     }
     if let Some((id, file)) = scratch_disk(shared, view, id)? {
         disks.push(DiskSpec {
@@ -225,6 +201,41 @@ fn describe(
     spec.check(fds.len())
         .map_err(|error| Failure::other("machine", error))?;
     Ok((spec, fds))
+}
+
+fn image_disk(
+    shared: &Shared,
+    name: String,
+    reference: &str,
+) -> Result<(DiskId, OwnedFd), Failure> {
+    let gone = || Failure::ImageGone(reference.to_owned());
+    let parsed = Reference::try_from(reference.to_owned()).map_err(|_| gone())?;
+    let image = shared.images.get(&parsed).ok_or_else(gone)?;
+    let file = match File::open(&image.erofs) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
+        Err(error) => return Err(Failure::other("image", error)),
+    };
+    let id = DiskId::new(name).map_err(|error| Failure::other("image", error))?;
+    Ok((id, file.into()))
+}
+
+/// Sees to it that a machine has the disk of an image: gives its name.
+pub(super) async fn attach(
+    shared: &Shared,
+    control: &Control,
+    disks: &Disks,
+    reference: &str,
+) -> Result<String, Failure> {
+    let (name, late) = disks
+        .of(reference)
+        .ok_or_else(|| Failure::ImageGone(reference.to_owned()))?;
+    if late {
+        let (id, file) = image_disk(shared, name.clone(), reference)?;
+        let attached = control.attach(id, file).await;
+        attached.map_err(|error| Failure::Other(error.to_string()))?;
+    }
+    Ok(name)
 }
 
 fn scratch_disk(

@@ -36,10 +36,9 @@ use crate::pod::environment::HostFacts;
 use crate::pod::observed::{ApiSide, Machine, Note, Rejection, State};
 use crate::pod::plan::Plan;
 use crate::pod::view::{View, falls_back_to_log};
-use crate::pod::{Observation, Observed, Step, plan};
+use crate::pod::{Observation, Observed, Pod, Step, plan};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::core::v1::PodStatus;
 use phases::Phases;
 use reconcile::Client;
 use running::Running;
@@ -267,18 +266,11 @@ impl Worker {
                 }
             }
             Update::Gone => {
-                let meta = &mut self.pod.metadata;
-                let now = Timestamp::now();
-                meta.deletion_timestamp.get_or_insert(Time(now));
-                meta.deletion_grace_period_seconds = Some(0);
+                self.pod.delete(Timestamp::now(), Some(0));
                 self.observed.api = ApiSide::Deleted;
             }
             Update::Leave => {
-                let now = Timestamp::now();
-                self.pod
-                    .metadata
-                    .deletion_timestamp
-                    .get_or_insert(Time(now));
+                self.pod.delete(Timestamp::now(), None);
                 self.observed.api = ApiSide::Deleted;
                 self.leaving = true;
             }

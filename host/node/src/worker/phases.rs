@@ -5,8 +5,9 @@
 //! once. Refuses half a line: a pod that an earlier `node` launched gives none.
 
 use crate::pod::Observation;
+use crate::pod::Pod;
 use guest_protocol::Phase;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::PodStatus;
 
 /// Nanoseconds of CLOCK_MONOTONIC, each.
 #[derive(Debug)]
@@ -88,6 +89,7 @@ mod tests {
     use super::*;
     use crate::pod::observed::ImageInfo;
     use guest_protocol::ContainerState;
+    use k8s_openapi::api::core::v1::Pod as ApiPod;
 
     fn written(phase: &str) -> Observation {
         Observation::StatusWritten(Box::new(PodStatus {
@@ -149,16 +151,17 @@ mod tests {
         };
         let line = "phases_us seen=0 images=10 launched=25 first_run=35 agent=45 set_up=55 \
                     started=65 status=75";
-        assert_eq!(lines(&Pod::default(), Some(30_000), way()), [line]);
+        let fresh = Pod::from(ApiPod::default());
+        assert_eq!(lines(&fresh, Some(30_000), way()), [line]);
         let adopted: [&str; 0] = [];
-        assert_eq!(lines(&Pod::default(), None, way()), adopted);
-        let ran = Pod {
+        assert_eq!(lines(&fresh, None, way()), adopted);
+        let ran = Pod::from(ApiPod {
             status: Some(PodStatus {
                 phase: Some("Running".to_owned()),
                 ..PodStatus::default()
             }),
-            ..Pod::default()
-        };
+            ..ApiPod::default()
+        });
         assert_eq!(lines(&ran, Some(30_000), way()), adopted);
     }
 }

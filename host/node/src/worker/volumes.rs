@@ -4,13 +4,13 @@
 use super::{Shared, api};
 use crate::guest::{GuestError, GuestStream};
 use crate::machine::Control;
+use crate::pod::Pod;
 use crate::pod::environment::Sources;
 use crate::pod::view::View;
 use crate::pod::volumes::content::{Files, Known, TokenSpec, Tokens, content, wanted};
 use crate::pod::volumes::of_files;
 use guest_protocol::{Channel, DATA_MAX, Open, ProjectedFile, Projection};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
 use reconcile::resource::core::SERVICE_ACCOUNTS;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

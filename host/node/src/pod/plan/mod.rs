@@ -1,12 +1,13 @@
 //! `plan(pod, observed, now) -> steps`: what to do next for one pod.
 //!
 //! Every step is idempotent, and `Observed::begin` marks it before it is
-//! carried out. A micro-VM gets its disks when it starts, so all images of the
-//! pod are ensured before its machine is launched.
+//! carried out. A machine is launched with the images that are there when its
+//! first container may start; the others are attached as they come.
 
 mod probes;
 mod stop;
 
+use super::Pod;
 use super::backoff::later;
 use super::health::{Act, Doom};
 use super::observed::{ApiSide, Image, ImageFailureKind, Machine, Observed, Record, State};
@@ -14,7 +15,7 @@ use super::status::{Phase, phase, status};
 use super::view::{RestartPolicy, Role, View, image_of, post_start, wants_tail};
 use super::volumes;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, PodStatus};
 
 /// How long after an end its output may still arrive.
 pub(super) const DRAIN: SignedDuration = SignedDuration::from_secs(5);
@@ -146,6 +147,7 @@ pub(crate) fn next_start(
 /// Whether a container that ended with `exit_code` is started again.
 pub(crate) fn restarts(view: View<'_>, role: Role, exit_code: i32) -> bool {
     match (view.restart_policy(), role) {
+        (_, Role::Ephemeral) => false,
         (_, Role::Sidecar) | (RestartPolicy::Always, Role::Main) => true,
         (RestartPolicy::Always, Role::Init) | (RestartPolicy::OnFailure, _) => exit_code != 0,
         (RestartPolicy::Never, _) => false,
@@ -154,7 +156,7 @@ pub(crate) fn restarts(view: View<'_>, role: Role, exit_code: i32) -> bool {
 
 /// Keeps the pod running.
 fn run(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
-    let images = ensure_images(plan, view, observed, now);
+    ensure_images(plan, view, observed, now);
     match &observed.machine {
         Machine::Absent => {
             // In a new machine, init containers run first, and again.
@@ -166,7 +168,7 @@ fn run(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
             let Some(due) = wanted.map(|(_, due)| due).min() else {
                 return;
             };
-            if !images {
+            if !has_first_images(view, observed) {
                 return;
             }
             let held = observed
@@ -215,6 +217,9 @@ fn refresh(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp)
 /// Starts what may start now, and runs the hooks that come with a start.
 fn start(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
     for (role, container) in startable(view, observed) {
+        if !observed.has_image(container) {
+            continue;
+        }
         let name = &container.name;
         let record = observed.record(name);
         if let Some(Record {
@@ -252,9 +257,10 @@ fn start(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
     }
 }
 
-/// What may start, or run its hook: init containers one after another, each
-/// once the one before it has succeeded (a sidecar: has started), then all main
-/// containers; sidecars at any time after their turn.
+/// What may start, or run its hook: ephemeral containers at any time; init
+/// containers one after another, each once the one before it has succeeded (a
+/// sidecar: has started), then all main containers; sidecars at any time after
+/// their turn.
 fn startable<'a>(view: View<'a>, observed: &Observed) -> Vec<(Role, &'a Container)> {
     let here = |container: &Container| {
         let record = observed.record(&container.name);
@@ -263,10 +269,11 @@ fn startable<'a>(view: View<'a>, observed: &Observed) -> Vec<(Role, &'a Containe
     // A main container that ran in this machine shows that they were done.
     let ran = |record: &Record| !matches!(record.state, State::Waiting);
     let passed = view.mains().iter().any(|own| here(own).is_some_and(ran));
-    let mut list = Vec::new();
-    for (role, container) in view.containers() {
+    let ephemeral = view.0.ephemeral().iter();
+    let mut list: Vec<_> = ephemeral.map(|own| (Role::Ephemeral, own)).collect();
+    for (role, container) in view.declared() {
         let done = match role {
-            Role::Main => true,
+            Role::Main | Role::Ephemeral => true,
             Role::Init => {
                 let done = here(container).is_some_and(Record::succeeded);
                 if !done && !passed {
@@ -290,9 +297,23 @@ fn startable<'a>(view: View<'a>, observed: &Observed) -> Vec<(Role, &'a Containe
     list
 }
 
-/// Whether all images are there; asks for those that are not.
-fn ensure_images(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) -> bool {
-    let mut all = true;
+/// Whether the first container of a new machine, or with init containers done
+/// any of the main ones, has its image; and none may come at once that is only
+/// being looked for.
+fn has_first_images(view: View<'_>, observed: &Observed) -> bool {
+    let looked_for = view.declared().any(|(_, container)| {
+        let image = observed.images.get(image_of(container));
+        matches!(image, None | Some(Image::Ensuring { pulling: false, .. }))
+    });
+    let first = match view.inits().first() {
+        Some(init) => observed.has_image(init),
+        None => view.mains().iter().any(|own| observed.has_image(own)),
+    };
+    first && !looked_for
+}
+
+/// Asks for images that are not there.
+fn ensure_images(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
     let mut asked: Vec<&str> = Vec::new();
     for (_, container) in view.containers() {
         let image = image_of(container);
@@ -305,14 +326,11 @@ fn ensure_images(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Time
             image: image.to_owned(),
         };
         match observed.images.get(image) {
-            Some(Image::Ready(_)) => continue,
-            Some(Image::Ensuring { .. }) => {}
+            Some(Image::Ready(_) | Image::Ensuring { .. }) => {}
             Some(Image::Failed { at, backoff, .. }) => plan.at(backoff.due(*at), now, ensure),
             None => plan.push(ensure),
         }
-        all = false;
     }
-    all
 }
 
 fn expire(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {

@@ -151,7 +151,7 @@ fn go_on(plan: &mut Plan, name: &str, record: &Record, turn: bool, now: Timestam
 
 /// Whether nothing runs any more that a container has to outlive.
 fn is_turn(view: View<'_>, observed: &Observed, name: &str) -> bool {
-    let mut behind = view.containers().skip_while(|(_, own)| own.name != name);
+    let mut behind = view.declared().skip_while(|(_, own)| own.name != name);
     match behind.next() {
         Some((Role::Sidecar, _)) => behind.all(|(_, own)| {
             let record = observed.record(&own.name);

@@ -5,7 +5,9 @@ use super::super::health::{Doom, Health};
 use super::super::observed::{
     Drained, Note, Observed, Record, Stage, StartFailure, State, Terminated,
 };
-use super::super::view::{RestartPolicy, View, field_path, post_start, pre_stop, wants_tail};
+use super::super::view::{
+    RestartPolicy, View, field_path, image_of, post_start, pre_stop, wants_tail,
+};
 use super::images::pulled_message;
 use guest_protocol::{ContainerState as GuestContainer, End, GROUPS_MAX, Phase};
 use jiff::{SignedDuration, Timestamp};
@@ -26,6 +28,9 @@ impl Observed {
         now: Timestamp,
     ) -> Vec<Note> {
         let epoch = self.epoch;
+        if let Some((_, own)) = view.container(container) {
+            self.disks.add(image_of(own));
+        }
         let record = self.record_mut(container);
         let resent = matches!(record.state, State::Starting { .. });
         if let State::Ended { end, .. } = &record.state {
@@ -406,14 +411,13 @@ mod tests {
                 .extend(more.as_object().cloned().expect("an object"));
             all
         };
-        let mut pod = pod(
+        let pod = pod(
             json!({"containers": [{"name": "a", "image": "a:1", "volumeMounts": [
                 mount("w", json!({})),
                 mount("r", json!({"readOnly": true})),
                 mount("x", json!({"readOnly": true, "recursiveReadOnly": "IfPossible"})),
             ]}]}),
         );
-        pod.status = None;
         let view = View(&pod);
         let now = Timestamp::UNIX_EPOCH;
         let mut observed = Observed::new(now);

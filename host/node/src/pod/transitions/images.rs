@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 impl Observed {
     pub(super) fn begin_image(&mut self, image: &str, now: Timestamp) {
+        let pulling = false;
         let (backoff, failure) = match self.images.get(image) {
             Some(Image::Failed {
                 failure,
@@ -20,10 +21,16 @@ impl Observed {
                 backoff.next(*at, now);
                 (backoff, Some(failure.clone()))
             }
-            Some(Image::Ensuring { backoff, failure }) => (*backoff, failure.clone()),
+            Some(Image::Ensuring {
+                backoff, failure, ..
+            }) => (*backoff, failure.clone()),
             Some(Image::Ready(_)) | None => (Backoff::default(), None),
         };
-        let ensuring = Image::Ensuring { backoff, failure };
+        let ensuring = Image::Ensuring {
+            backoff,
+            failure,
+            pulling,
+        };
         self.images.insert(image.to_owned(), ensuring);
     }
 
@@ -41,7 +48,9 @@ impl Observed {
 
     pub(super) fn image_gone(&mut self, image: &str) {
         self.images.remove(image);
-        self.machine = Machine::Absent;
+        if self.machine == Machine::Launching {
+            self.machine = Machine::Absent;
+        }
     }
 
     pub(super) fn image_failed(
@@ -101,6 +110,13 @@ impl Observed {
         notes
     }
 
+    pub(super) fn image_pulling(&mut self, view: View<'_>, image: &str) -> Vec<Note> {
+        if let Some(Image::Ensuring { pulling, .. }) = self.images.get_mut(image) {
+            *pulling = true;
+        }
+        about_image(view, image, "Pulling", format!("Pulling image \"{image}\""))
+    }
+
     pub(super) fn announce_image(&mut self, view: View<'_>, image: &str) -> Vec<Note> {
         if let Some(Image::Failed { announced, .. }) = self.images.get_mut(image) {
             *announced = true;
@@ -112,10 +128,6 @@ impl Observed {
             Note::warning("Failed", "Error: ImagePullBackOff".to_owned()).at(path),
         ]
     }
-}
-
-pub(super) fn image_pulling(view: View<'_>, image: &str) -> Vec<Note> {
-    about_image(view, image, "Pulling", format!("Pulling image \"{image}\""))
 }
 
 pub(super) fn pulled_message(image: &str, pull: Option<Pull>) -> String {

@@ -16,7 +16,6 @@ use super::backoff::later;
 use super::observed::{ApiSide, Filling, Machine, Note, Observation, Observed, Rejection};
 use super::plan::Step;
 use super::view::View;
-use images::image_pulling;
 use jiff::{SignedDuration, Timestamp};
 
 /// How long a failed API request rests.
@@ -31,6 +30,7 @@ impl Observed {
                 self.epoch = self.epoch.wrapping_add(1);
                 self.machine = Machine::Launching;
                 self.filling = Filling::default();
+                self.begin_disks(view);
             }
             Step::SetUpGuest => self.machine = Machine::SettingUp,
             Step::FillVolumes => self.begin_filling(),
@@ -80,7 +80,7 @@ impl Observed {
         now: Timestamp,
     ) -> Vec<Note> {
         match observation {
-            Observation::ImagePulling { image } => return image_pulling(view, &image),
+            Observation::ImagePulling { image } => return self.image_pulling(view, &image),
             Observation::ImageReady { image, info, pull } => {
                 return self.image_ready(view, image, info, pull);
             }

@@ -257,11 +257,12 @@ mod tests {
         let mut spec = spec;
         spec["volumes"] = json!([volume]);
         spec["volumes"][0]["name"] = json!("v");
-        let mut pod = pod(spec);
+        let mut pod = pod(spec).as_api().clone();
         pod.metadata.labels = Some(BTreeMap::from([
             ("b".to_owned(), "2\"".to_owned()),
             ("a".to_owned(), "1".to_owned()),
         ]));
+        let pod = pod.into();
         let view = View(&pod);
         let (wanted_sources, wanted_tokens) = wanted(view);
         let tokens = wanted_tokens

@@ -1,0 +1,74 @@
+//! A pod as this crate reads it: the API's, and what is derived of it once.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod as ApiPod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::ops::Deref;
+
+/// Reads like the API's.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pod {
+    api: ApiPod,
+    /// `ephemeralContainers`, in the shape of the others.
+    ephemeral: Vec<Container>,
+}
+
+impl From<ApiPod> for Pod {
+    fn from(api: ApiPod) -> Self {
+        let spec = api.spec.as_ref();
+        let list = spec.and_then(|spec| spec.ephemeral_containers.as_deref());
+        let ephemeral = list.unwrap_or_default().iter().map(container).collect();
+        Self { api, ephemeral }
+    }
+}
+
+impl Deref for Pod {
+    type Target = ApiPod;
+
+    fn deref(&self) -> &ApiPod {
+        &self.api
+    }
+}
+
+impl Pod {
+    pub(crate) fn as_api(&self) -> &ApiPod {
+        &self.api
+    }
+
+    pub(crate) fn ephemeral(&self) -> &[Container] {
+        &self.ephemeral
+    }
+
+    /// Is deleted from now on, unless it was before; a `grace` period, in
+    /// seconds, takes the place of the one that it had.
+    pub(crate) fn delete(&mut self, now: Timestamp, grace: Option<i64>) {
+        let meta = &mut self.api.metadata;
+        meta.deletion_timestamp.get_or_insert(Time(now));
+        if grace.is_some() {
+            meta.deletion_grace_period_seconds = grace;
+        }
+    }
+}
+
+/// All fields that an ephemeral container may have; the API lets no other pass.
+fn container(own: &EphemeralContainer) -> Container {
+    Container {
+        name: own.name.clone(),
+        image: own.image.clone(),
+        command: own.command.clone(),
+        args: own.args.clone(),
+        working_dir: own.working_dir.clone(),
+        env: own.env.clone(),
+        env_from: own.env_from.clone(),
+        volume_mounts: own.volume_mounts.clone(),
+        volume_devices: own.volume_devices.clone(),
+        termination_message_path: own.termination_message_path.clone(),
+        termination_message_policy: own.termination_message_policy.clone(),
+        image_pull_policy: own.image_pull_policy.clone(),
+        security_context: own.security_context.clone(),
+        stdin: own.stdin,
+        stdin_once: own.stdin_once,
+        tty: own.tty,
+        ..Container::default()
+    }
+}
