@@ -155,7 +155,9 @@ pub(crate) fn container(pod: &Value, asked: &str) -> Result<String, Status> {
     };
     let (main, init) = (names("containers"), names("initContainers"));
     if !asked.is_empty() {
-        return match main.iter().chain(&init).any(|c| c == asked) {
+        let ephemeral = names("ephemeralContainers");
+        let mut all = main.iter().chain(&init).chain(&ephemeral);
+        return match all.any(|c| c == asked) {
             true => Ok(asked.to_owned()),
             false => Err(Status::bad_request(format!(
                 "container {asked} is not valid for pod {name}"

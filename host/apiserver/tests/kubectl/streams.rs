@@ -134,6 +134,14 @@ fn logs_come_from_the_node() {
     );
     s.run(&["logs", "web", "-c", "nobody"])
         .fails("container nobody is not valid for pod web");
+    let debug = r#"{"spec": {"ephemeralContainers": [{"name": "debug", "image": "i"}]}}"#;
+    let patch = ["patch", "pod", "web", "--subresource=ephemeralcontainers"];
+    s.run(&[&patch[..], &["-p", debug]].concat())
+        .says("patched");
+    s.run(&["logs", "web", "-c", "debug"]).says("hello");
+    let asked = node.requests.recv().unwrap();
+    let path = "GET /containerLogs/default/web/debug";
+    assert!(asked.starts_with(path), "{asked}");
 }
 
 #[test]
