@@ -91,7 +91,7 @@ const DESCRIPTORS: &[(&str, usize)] = &[
     ("socket", 3),
     ("kvm-vm", 1),
     ("kvm-vcpu", 1),
-    ("eventfd", 13),
+    ("eventfd", 10),
     ("eventpoll", 1),
     ("timerfd", 1),
     ("image", 1),

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use qemu_test::appliance::{Appliance, POD};
 use qemu_test::pod::Pod;
+use qemu_test::wait;
 use serde_json::json;
 
 pub(crate) fn bad_input_is_refused(appliance: &mut Appliance) -> Result<()> {
@@ -81,17 +82,76 @@ pub(crate) fn bad_input_is_refused(appliance: &mut Appliance) -> Result<()> {
 
 pub(crate) fn images_that_are_not_there(appliance: &mut Appliance) -> Result<()> {
     let image = appliance.image("absent:1");
-    appliance.create(&Pod::new("absent", &image, &["/bin/true"]))?;
+    let pod = Pod::script("absent", "echo here; exec sleep 100000");
+    let pod = pod.beside("other", "true");
+    appliance.create(&pod.with("/spec/containers/1/image", json!(image)))?;
     for reason in ["ErrImagePull", "ImagePullBackOff"] {
         appliance
             .kubectl
             .until(reason, &["pod", "absent"], POD, |pod| {
-                let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+                let waiting = &pod["status"]["containerStatuses"][1]["state"]["waiting"];
                 (waiting["reason"] == reason).then_some(())
             })?;
     }
     appliance.until_event_with("absent", "Failed", "absent:1")?;
+    // It holds no other back.
+    until_runs(appliance, "containerStatuses")?;
+    let log = ["logs", "absent", "-c", "main"];
+    wait::until_equal("the log of main", POD, &"here\n".to_owned(), || {
+        appliance.kubectl.run(&log)
+    })?;
+    appliance.until_phase("absent", "Pending")?;
+    a_debugger_joins(appliance)?;
     appliance.delete("absent")
+}
+
+fn until_runs(appliance: &Appliance, list: &str) -> Result<()> {
+    let what = format!("the first of {list} runs");
+    appliance
+        .kubectl
+        .until(&what, &["pod", "absent"], POD, |pod| {
+            pod["status"][list][0]["state"]["running"]
+                .is_object()
+                .then_some(())
+        })
+}
+
+/// An ephemeral container, of an image that the machine has no disk of yet.
+fn a_debugger_joins(appliance: &Appliance) -> Result<()> {
+    let program = "import os, time\n\
+        print(open('/proc/1/comm').read().strip(), os.path.exists('/bin/busybox'), flush=True)\n\
+        while not os.path.exists('/tmp/end'): time.sleep(0.1)\n\
+        raise SystemExit(7)";
+    let arguments = [
+        "debug",
+        "absent",
+        "-c",
+        "debugger",
+        "--target=main",
+        "--image=python",
+        "--",
+        "python3",
+        "-c",
+        program,
+    ];
+    appliance.kubectl.run(&arguments)?;
+    until_runs(appliance, "ephemeralContainerStatuses")?;
+    let log = ["logs", "absent", "-c", "debugger"];
+    let wanted = "sleep False\n".to_owned();
+    wait::until_equal("the log of the debugger", POD, &wanted, || {
+        appliance.kubectl.run(&log)
+    })?;
+    let exec = ["exec", "absent", "-c", "debugger", "--", "python3", "-c"];
+    let end = "open('/tmp/end', 'w')";
+    appliance.kubectl.run(&[&exec[..], &[end]].concat())?;
+    let what = "the end of the debugger";
+    appliance
+        .kubectl
+        .until(what, &["pod", "absent"], POD, |pod| {
+            let status = &pod["status"]["ephemeralContainerStatuses"][0];
+            let code = &status["state"]["terminated"]["exitCode"];
+            (code == 7 && status["restartCount"] == 0).then_some(())
+        })
 }
 
 pub(crate) fn too_large_to_schedule(appliance: &mut Appliance) -> Result<()> {
