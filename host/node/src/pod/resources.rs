@@ -120,12 +120,19 @@ fn most(view: View<'_>, of: impl Fn(&Container) -> Amount) -> Amount {
     most.max(sum.plus(sidecars))
 }
 
-/// What a pod asks the node for.
+/// What a pod asks the node for, with the overhead that its class names (KEP-688).
 pub(crate) fn requests(view: View<'_>) -> Amount {
+    let overhead = view.spec().and_then(|spec| spec.overhead.as_ref());
+    let overhead = |name: &str| overhead.and_then(|all| all.get(name));
+    let own = Amount {
+        cpu_milli: overhead("cpu").and_then(milli).unwrap_or(0),
+        memory: overhead("memory").and_then(units).unwrap_or(0),
+    };
     most(view, |container| Amount {
         cpu_milli: request(container, "cpu").and_then(milli).unwrap_or(0),
         memory: request(container, "memory").and_then(units).unwrap_or(0),
     })
+    .plus(own)
 }
 
 fn list(
@@ -263,6 +270,15 @@ mod tests {
             let mains = [container("a", "1"), container("b", "1")];
             let pod = pod(json!({"initContainers": inits, "containers": mains}));
             assert_eq!(requests(View(&pod)).cpu_milli, cpu_milli, "{inits}");
+            let mut classed = pod.clone();
+            let overhead = [("cpu", "250m"), ("memory", "1Mi")];
+            let overhead = overhead.map(|(name, q)| (name.to_owned(), Quantity(q.to_owned())));
+            classed.spec.as_mut().expect("given").overhead = Some(overhead.into());
+            let wanted = Amount {
+                cpu_milli: cpu_milli + 250,
+                memory: 1 << 20,
+            };
+            assert_eq!(requests(View(&classed)), wanted, "{inits}");
         }
     }
 
