@@ -74,7 +74,7 @@ soak: setup ## Long counts: power cuts, loops, fuzzing
 	$(PART) "store power cuts" env STORE_POWER_CUTS=40000 cargo test --profile ci -p store
 	$(PART) "loops" $(SUITE) env ATOLL_LOOPS=10 cargo test --profile ci -p qemu-test \
 		--test pods -- nginx_serves killed_ phases_ exec_ logs_
-	$(PART) "programs" $(SUITE) env ATOLL_SOAK=500 cargo test --profile ci -p qemu-test \
+	$(PART) "programs and crowds" $(SUITE) env ATOLL_SOAK=500 cargo test --profile ci -p qemu-test \
 		--test soak
 	$(PART) "power cuts" $(SUITE) env ATOLL_POWER_CUTS=50 cargo test --profile ci -p qemu-test \
 		--test power

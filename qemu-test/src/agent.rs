@@ -57,6 +57,16 @@ impl Agent {
         }
     }
 
+    /// What is below a directory, all levels.
+    pub fn tree(&mut self, path: &str) -> Result<Vec<String>> {
+        match self.ask(&Request::Tree {
+            path: path.to_owned(),
+        })? {
+            Reply::Names(names) => Ok(names),
+            other => bail!("tree of {path}: {other:?}"),
+        }
+    }
+
     pub fn descriptors(&mut self, pid: i32) -> Result<Vec<String>> {
         match self.ask(&Request::Descriptors { pid })? {
             Reply::Names(names) => Ok(names),

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// The name of the virtio-serial port.
 pub const PORT: &str = "atoll.agent";
 
+/// More than a directory of an appliance at rest ever has.
+pub const TREE_MAX: usize = 20_000;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Request {
@@ -16,6 +19,9 @@ pub enum Request {
     Read { path: String },
     /// The names in a directory. Answered by `Names`.
     List { path: String },
+    /// What is below a directory, all levels, by its path from there; at most
+    /// `TREE_MAX`. Answered by `Names`.
+    Tree { path: String },
     /// The targets of a process's descriptors. Answered by `Names`.
     Descriptors { pid: i32 },
     /// Answered by `Processes`.

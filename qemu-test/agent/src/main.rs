@@ -16,7 +16,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::Pid;
-use test_agent::{Line, PORT, Process, Reply, Request};
+use test_agent::{Line, PORT, Process, Reply, Request, TREE_MAX};
 
 mod divert;
 
@@ -87,6 +87,7 @@ fn answer(request: &Request) -> Result<Reply> {
             names.sort();
             Reply::Names(names)
         }
+        Request::Tree { path } => Reply::Names(tree(path)?),
         Request::Descriptors { pid } => {
             let mut names = Vec::new();
             for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
@@ -122,6 +123,28 @@ fn answer(request: &Request) -> Result<Reply> {
             Reply::Ran(run(arguments, input, until.as_deref(), patience)?)
         }
     })
+}
+
+/// What goes meanwhile is left out.
+fn tree(top: &str) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let mut open = vec![PathBuf::new()];
+    fs::read_dir(top).with_context(|| top.to_owned())?;
+    while let Some(directory) = open.pop() {
+        let entries = fs::read_dir(PathBuf::from(top).join(&directory));
+        for entry in entries.into_iter().flatten().flatten() {
+            let path = directory.join(entry.file_name());
+            names.push(path.display().to_string());
+            if names.len() > TREE_MAX {
+                bail!("{top}: more than {TREE_MAX} files");
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open.push(path);
+            }
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// In pieces, since a file system's own tables take room, too.
