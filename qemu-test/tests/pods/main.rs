@@ -14,6 +14,7 @@ mod jail;
 mod kernel;
 mod lifecycle;
 mod metrics;
+mod pressure;
 mod refusals;
 mod roles;
 mod storage;
@@ -74,6 +75,10 @@ const SCENARIOS: &[Scenario] = &[
         refusals::images_that_are_not_there,
     ),
     ("too_large_to_schedule", refusals::too_large_to_schedule),
+    (
+        "a_full_disk_costs_images_then_a_pod",
+        pressure::a_full_disk_costs_images_then_a_pod,
+    ),
     ("vmms_are_jailed", jail::vmms_are_jailed),
     ("a_killed_vmm_is_replaced", roles::a_killed_vmm_is_replaced),
     ("killed_roles_come_back", roles::killed_roles_come_back),
@@ -94,7 +99,7 @@ fn boot(image: &Image) -> Result<Appliance> {
         storage: Storage::Files { data: DATA },
         images: images::ALL,
         memory_mib: 2560,
-        kubelet: serde_json::json!({}),
+        kubelet: pressure::kubelet(),
         agent: true,
         bond: Bond::Tied,
     })?;
