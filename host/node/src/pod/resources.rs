@@ -270,10 +270,11 @@ mod tests {
             let mains = [container("a", "1"), container("b", "1")];
             let pod = pod(json!({"initContainers": inits, "containers": mains}));
             assert_eq!(requests(View(&pod)).cpu_milli, cpu_milli, "{inits}");
-            let mut classed = pod.clone();
+            let mut classed = pod.as_api().clone();
             let overhead = [("cpu", "250m"), ("memory", "1Mi")];
             let overhead = overhead.map(|(name, q)| (name.to_owned(), Quantity(q.to_owned())));
             classed.spec.as_mut().expect("given").overhead = Some(overhead.into());
+            let classed = classed.into();
             let wanted = Amount {
                 cpu_milli: cpu_milli + 250,
                 memory: 1 << 20,
