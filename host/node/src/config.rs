@@ -36,6 +36,9 @@ pub struct Config {
     pub max_pods: u32,
     #[serde(default)]
     pub kubelet: Kubelet,
+    /// Manifests, whole and checked.
+    #[serde(default)]
+    pub static_pods: Vec<serde_json::Value>,
 }
 
 /// PEM files of the kubelet's surface.

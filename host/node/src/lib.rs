@@ -32,6 +32,8 @@ mod pod;
 mod registration;
 mod roster;
 mod server;
+mod shutdown;
+mod static_pods;
 mod worker;
 
 #[cfg(test)]
@@ -195,6 +197,7 @@ pub(crate) async fn serve(
     };
     let (sender, host) = tokio::sync::watch::channel(host(&config));
     let (pressed, pressure) = tokio::sync::watch::channel(eviction::Pressure::default());
+    let (ends, ending) = tokio::sync::watch::channel(false);
     let events = events::Events::start(parts.client.clone(), config.node_name.clone());
     let registration = registration::Registration {
         client: parts.client.clone(),
@@ -204,6 +207,7 @@ pub(crate) async fn serve(
         host: sender,
         events: events.clone(),
         pressure: pressure.clone(),
+        ending,
     };
     let shared = Arc::new(worker::Shared {
         events,
@@ -221,20 +225,31 @@ pub(crate) async fn serve(
         pressure,
     });
     let directory = parts.directory;
-    let evictor = eviction::Evictor::new(
-        &config.kubelet,
-        shared.clone(),
-        config.node_name.clone(),
-        directory.clone(),
-        (parts.metrics, parts.sources),
-        pressed,
-    );
-    let roster = roster::Roster::new(shared, config.node_name.clone(), room, directory);
+    let figures = (parts.metrics, parts.sources);
+    let evictor = eviction::Evictor::new(&config, &shared, &directory, figures, pressed);
+    let own = own(&config, ends);
+    let roster = roster::Roster::new(shared, config.node_name.clone(), room, directory, own);
     tokio::select! {
         result = roster.run(shutdown) => Ok(result?),
         () = registration.run() => Ok(()),
         () = evictor.run() => Ok(()),
         () = launcher.closed() => Err(Error::InitGone),
+    }
+}
+
+/// What the machine config says of pods. A static one that is none was refused
+/// there.
+fn own(config: &Config, ends: tokio::sync::watch::Sender<bool>) -> roster::Own {
+    let now = jiff::Timestamp::now();
+    let prepared = config.static_pods.iter().filter_map(|manifest| {
+        static_pods::prepare(manifest, &config.node_name, now)
+            .inspect_err(|error| log::error!("static pod: {error}"))
+            .ok()
+    });
+    roster::Own {
+        static_pods: prepared.collect(),
+        shutdown: config.kubelet.shutdown(),
+        ends,
     }
 }
 

@@ -25,7 +25,7 @@ mod task;
 mod words;
 
 pub(crate) use decision::Threshold;
-pub(crate) use rank::is_critical;
+pub(crate) use rank::{is_critical, priority};
 pub(crate) use task::Evictor;
 
 use crate::kubelet::Signal;

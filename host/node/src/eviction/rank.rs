@@ -7,6 +7,7 @@ use crate::metrics::PodFigures;
 use crate::pod::resources::{machine_overhead, request, requests, units};
 use crate::pod::scratch::Scratch;
 use crate::pod::view::View;
+use crate::static_pods::{is_mirror, is_static};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
@@ -61,7 +62,7 @@ impl Candidate {
 
 /// Critical pods are never evicted and always admitted.
 pub(crate) fn is_critical(view: View<'_>) -> bool {
-    priority(view) >= CRITICAL
+    priority(view) >= CRITICAL || is_static(view.0) || is_mirror(view.0)
 }
 
 pub(crate) fn priority(view: View<'_>) -> i32 {

@@ -9,8 +9,8 @@ use super::decision::{Decision, Threshold, Verdict};
 use super::rank::{Candidate, is_critical, rank};
 use super::signals::{Observations, observe};
 use super::{Pressure, REASON, Resource, local, words};
+use crate::Config;
 use crate::images::{Policy, SweepError, Sweeper};
-use crate::kubelet::Kubelet;
 use crate::logs;
 use crate::metrics::{Metrics, PodFigures, Sample, Sources};
 use crate::pod::observed::{Machine, Note, Rejection};
@@ -56,16 +56,16 @@ struct Eviction {
 
 impl Evictor {
     pub(crate) fn new(
-        kubelet: &Kubelet,
-        shared: Arc<Shared>,
-        node_name: String,
-        directory: Directory,
+        config: &Config,
+        shared: &Arc<Shared>,
+        directory: &Directory,
         (metrics, sources): (Metrics, Sources),
         pressure: watch::Sender<Pressure>,
     ) -> Self {
+        let kubelet = &config.kubelet;
         Self {
-            node_name,
-            directory,
+            node_name: config.node_name.clone(),
+            directory: directory.clone(),
             metrics,
             sources,
             decision: Decision::new(kubelet.thresholds(), kubelet.transition_period()),
@@ -73,7 +73,7 @@ impl Evictor {
             sweeper: Sweeper::new(shared.images.clone(), Policy::of(kubelet)),
             sweep_failed: false,
             pressure,
-            shared,
+            shared: shared.clone(),
         }
     }
 

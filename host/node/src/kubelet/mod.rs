@@ -6,12 +6,15 @@ mod values;
 
 pub(crate) use values::{Signal, Size, Span, count, quantity};
 
-use crate::eviction::Threshold;
+use crate::eviction::{CRITICAL, Threshold};
+use crate::shutdown::Period;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
+/// The longest shutdown in seconds.
+const SHUTDOWN_MAX: u64 = 3600;
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
@@ -32,6 +35,16 @@ pub struct Kubelet {
     image_minimum_gc_age: Option<Span>,
     #[serde(rename = "imageMaximumGCAge")]
     image_maximum_gc_age: Option<Span>,
+    shutdown_grace_period: Option<Span>,
+    shutdown_grace_period_critical_pods: Option<Span>,
+    shutdown_grace_period_by_pod_priority: Vec<ByPriority>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ByPriority {
+    priority: i32,
+    shutdown_grace_period_seconds: u32,
 }
 
 impl Kubelet {
@@ -65,7 +78,72 @@ impl Kubelet {
         if oldest.is_some_and(|oldest| oldest <= self.image_minimum_age()) {
             return Err("imageMaximumGCAge: must be more than imageMinimumGCAge".to_owned());
         }
+        self.check_shutdown()
+    }
+
+    fn check_shutdown(&self) -> Result<(), String> {
+        let whole = span(self.shutdown_grace_period.as_ref(), Duration::ZERO);
+        let critical = span(
+            self.shutdown_grace_period_critical_pods.as_ref(),
+            Duration::ZERO,
+        );
+        let by_priority = "shutdownGracePeriodByPodPriority";
+        for (field, given) in [
+            ("shutdownGracePeriod", whole),
+            ("shutdownGracePeriodCriticalPods", critical),
+        ] {
+            if !given.is_zero() && given < Duration::from_secs(1) {
+                return Err(format!("{field}: must be either zero or at least 1s"));
+            }
+            if !given.is_zero() && !self.shutdown_grace_period_by_pod_priority.is_empty() {
+                return Err(format!("{field}: can't be given beside {by_priority}"));
+            }
+        }
+        if critical > whole {
+            return Err(
+                "shutdownGracePeriodCriticalPods: must not be more than shutdownGracePeriod"
+                    .to_owned(),
+            );
+        }
+        if self.shutdown_seconds() > SHUTDOWN_MAX {
+            return Err(format!(
+                "shutdownGracePeriod: {SHUTDOWN_MAX} s together at most"
+            ));
+        }
         Ok(())
+    }
+
+    /// Who has how long when the node shuts down; empty without such a config.
+    pub(crate) fn shutdown(&self) -> Vec<Period> {
+        let given = self.shutdown_grace_period_by_pod_priority.iter();
+        let given: Vec<Period> = given
+            .map(|one| Period {
+                priority: one.priority,
+                length: Duration::from_secs(one.shutdown_grace_period_seconds.into()),
+            })
+            .collect();
+        let whole = span(self.shutdown_grace_period.as_ref(), Duration::ZERO);
+        if !given.is_empty() || whole.is_zero() {
+            return given;
+        }
+        let critical = self.shutdown_grace_period_critical_pods.as_ref();
+        let critical = span(critical, Duration::ZERO);
+        let period = |priority, length| Period { priority, length };
+        vec![
+            period(0, whole.saturating_sub(critical)),
+            period(CRITICAL, critical),
+        ]
+    }
+
+    /// How long all of that may take.
+    #[must_use]
+    pub fn shutdown_seconds(&self) -> u64 {
+        let lengths = self.shutdown();
+        let lengths = lengths.iter().map(|period| period.length);
+        let whole = lengths.fold(Duration::ZERO, Duration::saturating_add);
+        whole
+            .as_secs()
+            .saturating_add(u64::from(whole.subsec_nanos() > 0))
     }
 
     /// All thresholds, hard ones first.
@@ -175,6 +253,22 @@ mod tests {
     }
 
     #[test]
+    fn the_whole_shutdown_is_split_by_priority() {
+        let document =
+            json!({"shutdownGracePeriod": "30s", "shutdownGracePeriodCriticalPods": "10s"});
+        let parsed = parse(document).expect("valid");
+        let periods: Vec<(i32, u64)> = parsed
+            .shutdown()
+            .iter()
+            .map(|period| (period.priority, period.length.as_secs()))
+            .collect();
+        assert_eq!(periods, [(0, 20), (2_000_000_000, 10)]);
+        assert_eq!(parsed.shutdown_seconds(), 30);
+        let nothing = parse(json!({})).expect("valid");
+        assert!(nothing.shutdown().is_empty() && nothing.shutdown_seconds() == 0);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (document, wanted) in [
             (
@@ -203,6 +297,20 @@ mod tests {
                 "imageGCLowThresholdPercent: ",
             ),
             (json!({"imageMaximumGCAge": "1m"}), "imageMaximumGCAge: "),
+            (
+                json!({"shutdownGracePeriod": "5ms"}),
+                "shutdownGracePeriod: ",
+            ),
+            (json!({"shutdownGracePeriod": "2h"}), "3600 s together"),
+            (
+                json!({"shutdownGracePeriod": "5s", "shutdownGracePeriodCriticalPods": "6s"}),
+                "shutdownGracePeriodCriticalPods: ",
+            ),
+            (
+                json!({"shutdownGracePeriod": "5s", "shutdownGracePeriodByPodPriority": [
+                    {"priority": 0, "shutdownGracePeriodSeconds": 1}]}),
+                "beside shutdownGracePeriodByPodPriority",
+            ),
             (json!({"imageGcHighThresholdPercent": 1}), "unknown field"),
         ] {
             let error = parse(document).expect_err(wanted);

@@ -87,6 +87,9 @@ pub(crate) enum ApiSide {
     Deleted,
 }
 
+/// `status.reason` of a pod that ran into its `activeDeadlineSeconds`.
+pub(crate) const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+
 /// A pod that this node won't run (any more): `status.reason` and
 /// `status.message`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

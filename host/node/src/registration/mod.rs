@@ -15,6 +15,7 @@ mod facts;
 mod object;
 
 pub(crate) use facts::{Facts, Seen};
+use object::State;
 pub(crate) use object::allocatable;
 
 use crate::events::Events;
@@ -59,6 +60,8 @@ pub(crate) struct Registration {
     pub(crate) host: watch::Sender<Host>,
     pub(crate) events: Events,
     pub(crate) pressure: watch::Receiver<Pressure>,
+    /// Whether the node shuts down.
+    pub(crate) ending: watch::Receiver<bool>,
 }
 
 impl Registration {
@@ -75,6 +78,7 @@ impl Registration {
                 _ = tick.tick() => {}
                 // A sender that is gone says nothing more.
                 Ok(()) = self.pressure.changed() => {}
+                Ok(()) = self.ending.changed() => {}
             }
             if let Err(error) = self.round(&mut written).await {
                 log::warn!("registration: {error}");
@@ -95,10 +99,10 @@ impl Registration {
             None => self.register(&seen).await?,
         };
         let now = Timestamp::now();
-        let pressure = *self.pressure.borrow();
         let images = self.images();
         let before = before.as_ref();
-        let status = object::status(&self.identity, &seen, pressure, images, before, now);
+        let state = self.state();
+        let status = object::status(&self.identity, &seen, state, images, before, now);
         let due = match written {
             Some((old, at)) => at.elapsed() >= STATUS_AGE || object::differs(old, &status),
             None => true,
@@ -117,6 +121,13 @@ impl Registration {
         self.renew(now).await
     }
 
+    fn state(&self) -> State {
+        State {
+            pressure: *self.pressure.borrow(),
+            ending: *self.ending.borrow(),
+        }
+    }
+
     /// Makes the Node, or brings its labels up to date; gives its status.
     async fn register(&self, seen: &Seen) -> Result<Option<NodeStatus>, ClientError> {
         let name = &self.identity.name;
@@ -130,10 +141,8 @@ impl Registration {
                 Ok(serde_json::from_value(status).ok())
             }
             Err(error) if error.is_not_found() => {
-                let status = {
-                    let pressure = *self.pressure.borrow();
-                    object::status(&self.identity, seen, pressure, Vec::new(), None, now)
-                };
+                let state = self.state();
+                let status = object::status(&self.identity, seen, state, Vec::new(), None, now);
                 let node = json!({
                     "apiVersion": "v1", "kind": "Node",
                     "metadata": {"name": name, "labels": labels},

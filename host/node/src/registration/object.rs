@@ -16,6 +16,13 @@ use std::collections::BTreeMap;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// What the Node's conditions come from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct State {
+    pub(super) pressure: Pressure,
+    pub(super) ending: bool,
+}
+
 /// What pods may have of a machine.
 pub(crate) fn allocatable(seen: &Seen, reserve: Amount) -> Amount {
     Amount {
@@ -41,7 +48,7 @@ pub(super) fn labels(identity: &Identity) -> BTreeMap<String, String> {
 pub(super) fn status(
     identity: &Identity,
     seen: &Seen,
-    pressure: Pressure,
+    state: State,
     images: Vec<ContainerImage>,
     before: Option<&NodeStatus>,
     now: Timestamp,
@@ -54,7 +61,7 @@ pub(super) fn status(
         addresses: Some(addresses(identity, seen)),
         allocatable: Some(amounts(identity, seen, allocatable(seen, identity.reserve))),
         capacity: Some(amounts(identity, seen, all)),
-        conditions: Some(conditions(pressure, before, now)),
+        conditions: Some(conditions(state, before, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint {
                 port: i32::from(identity.port),
@@ -138,15 +145,11 @@ fn amounts(identity: &Identity, seen: &Seen, amount: Amount) -> BTreeMap<String,
     ])
 }
 
-fn conditions(
-    pressure: Pressure,
-    before: Option<&NodeStatus>,
-    now: Timestamp,
-) -> Vec<NodeCondition> {
+fn conditions(state: State, before: Option<&NodeStatus>, now: Timestamp) -> Vec<NodeCondition> {
     let old = before
         .and_then(|status| status.conditions.as_deref())
         .unwrap_or_default();
-    let own = own_conditions(pressure);
+    let own = own_conditions(state);
     // Conditions of others stay where they are.
     let foreign = old.iter().filter(|c| own.iter().all(|p| p.0 != c.type_));
     let mut list: Vec<NodeCondition> = foreign.cloned().collect();
@@ -206,7 +209,8 @@ pub(super) fn turns(node: &str, before: Option<&NodeStatus>, now: &NodeStatus) -
 type Words = (&'static str, &'static str);
 
 /// This node's conditions: type, whether it holds, the words if so and if not.
-fn own_conditions(pressure: Pressure) -> [(&'static str, bool, Words, Words); 4] {
+fn own_conditions(state: State) -> [(&'static str, bool, Words, Words); 4] {
+    let State { pressure, ending } = state;
     [
         (
             "MemoryPressure",
@@ -240,9 +244,9 @@ fn own_conditions(pressure: Pressure) -> [(&'static str, bool, Words, Words); 4]
         ),
         (
             "Ready",
-            true,
+            !ending,
             ("KubeletReady", "atoll node is posting ready status"),
-            ("KubeletNotReady", ""),
+            ("KubeletNotReady", "node is shutting down"),
         ),
     ]
 }
@@ -263,7 +267,7 @@ mod tests {
         }
     }
 
-    fn made(pressure: Pressure, before: Option<&NodeStatus>, second: i64) -> NodeStatus {
+    fn made(state: State, before: Option<&NodeStatus>, second: i64) -> NodeStatus {
         let identity = Identity {
             name: "n1".to_owned(),
             labels: BTreeMap::new(),
@@ -275,12 +279,12 @@ mod tests {
             },
         };
         let now = Timestamp::from_second(second).expect("in range");
-        status(&identity, &seen(), pressure, Vec::new(), before, now)
+        status(&identity, &seen(), state, Vec::new(), before, now)
     }
 
     #[test]
     fn a_status_says_what_is_left_over() {
-        let status = made(Pressure::default(), None, 1);
+        let status = made(State::default(), None, 1);
         let allocatable = status.allocatable.expect("is there");
         assert_eq!(allocatable["cpu"].0, "1900m");
         assert_eq!(
@@ -296,12 +300,15 @@ mod tests {
 
     #[test]
     fn conditions_remember_when_they_changed() {
-        let first = made(Pressure::default(), None, 1);
-        let same = made(Pressure::default(), Some(&first), 2);
+        let first = made(State::default(), None, 1);
+        let same = made(State::default(), Some(&first), 2);
         assert!(!differs(&first, &same), "a heartbeat is no news");
-        let full = Pressure {
-            disk: true,
-            ..Pressure::default()
+        let full = State {
+            pressure: Pressure {
+                disk: true,
+                ..Pressure::default()
+            },
+            ..State::default()
         };
         let full = made(full, Some(&same), 3);
         assert!(differs(&same, &full));

@@ -2,7 +2,8 @@
 //! start takes over what an earlier `node` left running.
 //!
 //! ```text
-//!   start: checkpoints + init's list + API's list -> adopt, start anew, or kill
+//!   start: checkpoints + init's list -> static pods: adopt, or start anew
+//!          what is left + API's list -> adopt, start anew, or kill
 //!   then:  list, watch -> Update::Pod, Update::Gone
 //! ```
 //!
@@ -10,17 +11,21 @@
 //! in a queue of 16; while one is full the watch waits.
 
 mod directory;
+mod mirrors;
 
 pub(crate) use directory::Directory;
 
 use crate::Shutdown;
 use crate::checkpoint::{self, Checkpoint};
+use crate::eviction::priority;
 use crate::logs;
 use crate::machine::{Control, Known, LaunchError, Process};
 use crate::pod::observed::{Machine, Record, State, Terminated};
 use crate::pod::resources::{Amount, requests};
 use crate::pod::view::{View, statuses};
 use crate::pod::{Observation, Observed, Pod, admission};
+use crate::shutdown::{self, Period};
+use crate::static_pods::{News, is_mirror};
 use crate::worker::{Adopted, Shared, Shown, Update, Worker};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod as ApiPod;
@@ -35,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// How long a failed list rests.
 const RELIST: Duration = Duration::from_secs(1);
@@ -46,10 +52,29 @@ pub(crate) struct Room {
     pub(crate) max_pods: usize,
 }
 
+/// What this node does by its own word.
+pub(crate) struct Own {
+    pub(crate) static_pods: Vec<Pod>,
+    /// Who has how long at power-off; empty if pods come back afterwards.
+    pub(crate) shutdown: Vec<Period>,
+    /// Told when the node ends for good.
+    pub(crate) ends: watch::Sender<bool>,
+}
+
 struct Entry {
     updates: mpsc::Sender<Update>,
     shown: watch::Receiver<Shown>,
     asks: Amount,
+    /// Of a static pod: the way to its mirror's keeper.
+    mirror: Option<mpsc::Sender<News>>,
+}
+
+/// What is left over of the `node` before.
+#[derive(Default)]
+struct Leftovers {
+    machines: HashMap<MachineId, Known>,
+    /// By uid.
+    remembered: HashMap<String, Checkpoint>,
 }
 
 pub(crate) struct Roster {
@@ -60,6 +85,8 @@ pub(crate) struct Roster {
     /// By uid.
     entries: HashMap<String, Entry>,
     workers: JoinSet<String>,
+    own: Own,
+    keepers: JoinSet<()>,
 }
 
 impl Roster {
@@ -68,6 +95,7 @@ impl Roster {
         node_name: String,
         room: Room,
         directory: Directory,
+        own: Own,
     ) -> Self {
         Self {
             shared,
@@ -76,6 +104,8 @@ impl Roster {
             directory,
             entries: HashMap::new(),
             workers: JoinSet::new(),
+            own,
+            keepers: JoinSet::new(),
         }
     }
 
@@ -97,9 +127,40 @@ impl Roster {
             }
         };
         if shutdown == Shutdown::PowerOff {
+            self.own.ends.send_replace(true);
+            self.shut_down().await;
             self.leave().await;
         }
         Ok(())
+    }
+
+    /// Ends pods for good, in the order of their priorities, where the machine
+    /// config gives each its time.
+    async fn shut_down(&self) {
+        let entries = self.entries.iter();
+        let pods: Vec<(String, i32)> = entries
+            .map(|(uid, entry)| (uid.clone(), priority(View(&entry.shown.borrow().pod))))
+            .collect();
+        for group in shutdown::groups(&self.own.shutdown, &pods) {
+            let until = Instant::now() + group.length;
+            let entries = group.pods.iter().filter_map(|uid| self.entries.get(uid));
+            let entries: Vec<&Entry> = entries.collect();
+            for entry in &entries {
+                let rejection = shutdown::rejection(group.length);
+                let end = Update::End {
+                    rejection,
+                    note: None,
+                };
+                drop(entry.updates.send(end).await);
+            }
+            for entry in entries {
+                let mut shown = entry.shown.clone();
+                let told = shown.wait_for(shutdown::is_over);
+                if tokio::time::timeout_at(until, told).await.is_err() {
+                    log::warn!("shutdown: a pod took longer than its {:?}", group.length);
+                }
+            }
+        }
     }
 
     /// Stops all pods and waits until their machines are gone.
@@ -115,7 +176,11 @@ impl Roster {
     }
 
     async fn follow(&mut self) -> Result<(), RosterError> {
-        let mut started = false;
+        let mut leftovers = self.leftovers().await?;
+        for pod in std::mem::take(&mut self.own.static_pods) {
+            self.begin_static(pod, &mut leftovers).await;
+        }
+        let mut leftovers = Some(leftovers);
         loop {
             let options = ListOptions {
                 field_selector: Some(self.selector()),
@@ -124,13 +189,15 @@ impl Roster {
             let listed = self.shared.client.list_all(&PODS, None, &options).await;
             match listed {
                 Ok(list) => {
-                    let pods: Vec<Pod> = list.items.into_iter().filter_map(parse).collect();
-                    if started {
-                        self.replace(pods).await;
-                    } else {
-                        self.take_over(pods).await?;
-                        self.directory.list_is_in();
-                        started = true;
+                    let pods = list.items.into_iter().filter_map(parse);
+                    let (mirrors, pods) = pods.partition(is_mirror);
+                    self.mirrors_are(mirrors).await;
+                    match leftovers.take() {
+                        None => self.replace(pods).await,
+                        Some(leftovers) => {
+                            self.take_over(pods, leftovers).await?;
+                            self.directory.list_is_in();
+                        }
                     }
                     if let Err(error) = self.watch(list.resource_version).await {
                         log::info!("watch of pods: {error}");
@@ -168,12 +235,12 @@ impl Roster {
                 event = stream.next() => match event? {
                     Some(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) => {
                         if let Some(pod) = parse(pod) {
-                            self.upsert(pod).await;
+                            self.heard(pod).await;
                         }
                     }
                     Some(WatchEvent::Deleted(pod)) => {
                         if let Some(pod) = parse(pod) {
-                            self.gone(View(&pod).uid()).await;
+                            self.lost_from_api(&pod).await;
                         }
                     }
                     Some(WatchEvent::Bookmark { .. }) => {}
@@ -192,9 +259,9 @@ impl Roster {
         let present: HashSet<&str> = pods.iter().map(|pod| View(pod).uid()).collect();
         let absent: Vec<String> = self
             .entries
-            .keys()
-            .filter(|uid| !present.contains(uid.as_str()))
-            .cloned()
+            .iter()
+            .filter(|(uid, entry)| entry.mirror.is_none() && !present.contains(uid.as_str()))
+            .map(|(uid, _)| uid.clone())
             .collect();
         for uid in absent {
             self.gone(&uid).await;
@@ -268,6 +335,7 @@ impl Roster {
             updates,
             shown,
             asks,
+            mirror: None,
         };
         self.entries.insert(uid, entry);
     }
@@ -278,18 +346,26 @@ impl Roster {
         }
     }
 
-    /// The first list: puts together what runs, what is remembered and what
-    /// is wanted.
-    async fn take_over(&mut self, pods: Vec<Pod>) -> Result<(), RosterError> {
-        let mut machines: HashMap<MachineId, Known> = HashMap::new();
+    async fn leftovers(&self) -> Result<Leftovers, RosterError> {
+        let mut leftovers = Leftovers::default();
         for known in self.shared.launcher.list().await? {
             let (Known::Running(id, _) | Known::Ended(id, _)) = &known;
-            machines.insert(*id, known);
+            leftovers.machines.insert(*id, known);
         }
-        let mut remembered: HashMap<String, Checkpoint> = checkpoint::load_all(&self.shared.data)?
-            .into_iter()
-            .map(|checkpoint| (checkpoint.uid.clone(), checkpoint))
-            .collect();
+        for checkpoint in checkpoint::load_all(&self.shared.data)? {
+            let uid = checkpoint.uid.clone();
+            leftovers.remembered.insert(uid, checkpoint);
+        }
+        Ok(leftovers)
+    }
+
+    /// The first list: puts together what runs, what is remembered and what
+    /// is wanted.
+    async fn take_over(&mut self, pods: Vec<Pod>, leftovers: Leftovers) -> Result<(), RosterError> {
+        let Leftovers {
+            mut machines,
+            mut remembered,
+        } = leftovers;
         for pod in pods {
             let view = View(&pod);
             let machine = view.machine_id().and_then(|id| machines.remove(&id));

@@ -121,9 +121,10 @@ impl Api {
                 reply(201, &json!({"status": review(&asked["spec"])}))
             }
             Method::POST => {
-                let object: Value = serde_json::from_slice(request.body()).unwrap();
+                let mut object: Value = serde_json::from_slice(request.body()).unwrap();
                 let name = object["metadata"]["name"].as_str().unwrap();
                 let path = format!("{path}/{name}");
+                object["metadata"]["uid"] = json!(uuid::Uuid::new_v4().to_string());
                 if self.get(&path).is_some() {
                     return status(409, "AlreadyExists");
                 }

@@ -12,4 +12,6 @@ mod init;
 mod late;
 mod pressure;
 mod scenarios;
+mod shutdown;
+mod static_pods;
 mod turns;

@@ -24,6 +24,7 @@ pub(super) struct Stage {
     pub(super) images: Arc<Shelf>,
     /// `kubelet` of the node's configuration.
     pub(super) kubelet: Value,
+    pub(super) static_pods: Value,
     directory: Directory,
     pub(super) api: Api,
     pub(super) init: Init,
@@ -48,6 +49,7 @@ impl Stage {
             // Whatever the disk of this machine is like.
             kubelet: json!({"evictionHard": {"memory.available": "100Mi"},
                 "imageGCHighThresholdPercent": 100}),
+            static_pods: json!([]),
             directory: Directory::default(),
             api: Api::new(),
             init: Init::new(script),
@@ -73,6 +75,7 @@ impl Stage {
             "serving": {"certificate": "/none", "key": "/none", "clientCa": "/none"},
             "guest": {"kernel": at("kernel"), "initramfs": at("initramfs")},
             "kubelet": self.kubelet,
+            "staticPods": self.static_pods,
         }))
         .unwrap();
         let (collector, metrics) = Collector::new(

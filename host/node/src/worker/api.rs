@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Writes `status`; the uid makes sure that it is still the same pod.
-pub(super) async fn write_status(
+pub(crate) async fn write_status(
     shared: &Shared,
     pod: &Pod,
     status: Box<PodStatus>,

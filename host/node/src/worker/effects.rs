@@ -14,6 +14,7 @@ use crate::pod::observed::{ImageFailure, ImageFailureKind, ImageInfo, Pull, Star
 use crate::pod::resources::{limit, size, units};
 use crate::pod::view::{PullPolicy, Role, View, field_path, image_of, pull_policy};
 use crate::pod::{Observation, Pod, Step};
+use crate::static_pods::is_static;
 use guest_protocol::{Action, Answer, Refusal, RefusalKind};
 use image::Reference;
 use std::future::Future;
@@ -73,6 +74,13 @@ impl Worker {
             | Step::AnnounceRestartBackOff { .. }
             | Step::StopContainer { .. }
             | Step::Expire => {}
+            // What the API shows of it is its mirror's.
+            Step::WriteStatus(status) if is_static(&pod) => {
+                self.spawn(async move { Some(Observation::StatusWritten(status)) });
+            }
+            Step::Delete if is_static(&pod) => {
+                self.spawn(async move { Some(Observation::PodDeleted) });
+            }
             Step::WriteStatus(status) => {
                 self.spawn(async move { Some(api::write_status(&shared, &pod, status).await) });
             }

@@ -22,6 +22,7 @@ mod running;
 mod scratch;
 mod volumes;
 
+pub(crate) use api::write_status;
 pub(crate) use launch::{Adopted, Kernel};
 pub(crate) use scratch::unlimited;
 
@@ -35,6 +36,7 @@ use crate::machine::{Control, Launcher, Process};
 use crate::pod::environment::HostFacts;
 use crate::pod::observed::{ApiSide, Machine, Note, Rejection, State};
 use crate::pod::plan::Plan;
+use crate::pod::status::{Phase, phase};
 use crate::pod::view::{View, falls_back_to_log};
 use crate::pod::{Observation, Observed, Pod, Step, plan};
 use jiff::Timestamp;
@@ -259,7 +261,8 @@ impl Worker {
                 self.pod = *pod;
             }
             Update::End { rejection, note } => {
-                if self.observed.rejected.is_none() {
+                let phase = phase(View(&self.pod), &self.observed);
+                if matches!(phase, Phase::Pending | Phase::Running) {
                     self.observed.rejected = Some(rejection);
                     self.tell(note.into_iter().collect(), Timestamp::now());
                     self.save();

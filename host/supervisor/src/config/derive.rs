@@ -75,6 +75,7 @@ fn node(config: &MachineConfig, name: &str) -> Value {
         "dataDir": NODE_DATA,
         "images": config.images,
         "kubelet": node.kubelet,
+        "staticPods": node.static_pods,
     });
     // Absent values are the node's own defaults.
     let optional = [
@@ -113,6 +114,7 @@ fn decision(config: &MachineConfig, name: &str) -> Decision {
             Level::Trace => log::LevelFilter::Trace,
         },
         watchdog_seconds: config.watchdog.seconds,
+        shutdown_seconds: u32::try_from(config.node.kubelet.shutdown_seconds()).unwrap_or(u32::MAX),
         broken: false,
         show_credentials: config.api.ca.is_none() && config.api.tokens.is_empty(),
     }

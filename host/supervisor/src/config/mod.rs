@@ -7,6 +7,7 @@
 mod checked;
 pub(crate) mod child;
 mod derive;
+mod static_pods;
 #[cfg(test)]
 mod tests;
 
@@ -63,6 +64,8 @@ struct Node {
     guest: Guest,
     /// How it defends itself, in upstream's words.
     kubelet: node::Kubelet,
+    /// Manifests; with their defaults once they are checked.
+    static_pods: Vec<serde_json::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -183,9 +186,11 @@ pub(crate) fn defaults() -> MachineConfig {
 pub(crate) fn parse(bytes: &[u8]) -> Result<MachineConfig, ConfigError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| ConfigError(format!("not UTF-8 at byte {}", error.valid_up_to())))?;
-    let config: MachineConfig =
+    let mut config: MachineConfig =
         serde_yaml::from_str(text).map_err(|error| ConfigError(error.to_string()))?;
     config.check().map_err(ConfigError)?;
+    config.node.static_pods =
+        static_pods::checked(&config.node.static_pods).map_err(ConfigError)?;
     Ok(config)
 }
 

@@ -78,6 +78,10 @@ fn what_is_wrong_is_named_with_field_and_line() {
             "node: {kubelet: {evictionSoft: {memory.available: 5%}}}\n",
             "node.kubelet.evictionSoftGracePeriod: a grace period must be given",
         ),
+        (
+            "node: {staticPods: [{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {}}]}\n",
+            "node.staticPods[0].spec.containers: Required value",
+        ),
         ("api: {listen: [6443]}\n", "api.listen[0]: "),
         (
             "api: {ca: {certificate: x, key: y}}\n",

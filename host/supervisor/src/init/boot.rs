@@ -9,11 +9,12 @@ use super::journal::Journal;
 use super::modules::Modules;
 use super::pipes::Pipe;
 use super::storage::{self, Place};
-use super::{cgroup, configure, mounts, source, sysctl};
+use super::{cgroup, configure, mounts, source, stop, sysctl};
 use crate::config::NODE_CREDENTIALS;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::time::Duration;
 use sys::kvm::Keeper;
 use sys::machine::Watchdog;
 use sys::namespace::EmptyNamespaces;
@@ -36,6 +37,8 @@ pub(super) struct Booted {
     pub(super) system_log: Pipe,
     pub(super) test_agent: bool,
     pub(super) show_credentials: bool,
+    /// What `node` has to stop its pods.
+    pub(super) for_pods: Duration,
 }
 
 /// Runs once; what it can't do without is an error.
@@ -85,6 +88,7 @@ pub(super) fn boot() -> io::Result<Booted> {
         system_log,
         test_agent,
         show_credentials: decision.show_credentials,
+        for_pods: stop::for_pods(decision.shutdown_seconds),
     })
 }
 

@@ -2,7 +2,8 @@
 //! nothing.
 //!
 //! ```text
-//!   magic 8 | flags u32 | log level u32 | watchdog seconds u32 | zero u32
+//!   magic 8 | flags u32 | log level u32 | watchdog seconds u32
+//!   | shutdown seconds u32
 //!   | state 72 | data 72 | node name 64        little-endian
 //!   disk: kind u32 | length u32 | name 64
 //! ```
@@ -46,6 +47,8 @@ pub(crate) struct Decision {
     pub(crate) log_level: log::LevelFilter,
     /// 0 leaves the watchdog alone.
     pub(crate) watchdog_seconds: u32,
+    /// What pods are given when the machine ends; 0 without such a config.
+    pub(crate) shutdown_seconds: u32,
     /// The config couldn't be used, these are defaults.
     pub(crate) broken: bool,
     /// Nobody chose credentials: the console shows those made at first boot.
@@ -64,6 +67,7 @@ impl Default for Decision {
             node_name: "atoll".to_owned(),
             log_level: log::LevelFilter::Info,
             watchdog_seconds: 60,
+            shutdown_seconds: 0,
             broken: false,
             show_credentials: true,
         }
@@ -80,7 +84,8 @@ impl Decision {
             | flag(self.show_credentials, SHOW_CREDENTIALS);
         let mut bytes = Vec::with_capacity(LENGTH);
         bytes.extend(MAGIC);
-        for number in [flags, self.log_level as u32, self.watchdog_seconds, 0] {
+        let seconds = [self.watchdog_seconds, self.shutdown_seconds];
+        for number in [flags, self.log_level as u32].into_iter().chain(seconds) {
             bytes.extend(number.to_le_bytes());
         }
         for disk in [&self.state, &self.data] {
@@ -112,6 +117,7 @@ impl Decision {
             node_name: unpadded(bytes.get(24 + 2 * DISK..)?)?,
             log_level: log::LevelFilter::iter().nth(level)?,
             watchdog_seconds: number(bytes, 16)?,
+            shutdown_seconds: number(bytes, 20)?,
             broken: flags & BROKEN != 0,
             show_credentials: flags & SHOW_CREDENTIALS != 0,
         };
@@ -173,6 +179,7 @@ mod tests {
             decision.state.format = !decision.state.format;
             decision.broken = !decision.broken;
             decision.log_level = log::LevelFilter::Debug;
+            decision.shutdown_seconds += 90;
             let bytes = decision.encode().unwrap();
             assert_eq!(Decision::decode(&bytes), Some(decision.clone()));
         }

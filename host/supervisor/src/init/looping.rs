@@ -343,7 +343,7 @@ impl Init {
     }
 
     fn stop(&mut self, power: Power) {
-        let effect = self.phase.request(power, now());
+        let effect = self.phase.request(power, now(), self.booted.for_pods);
         if effect == Effect::TerminateNode {
             let how = if power == Power::Off {
                 "power off"

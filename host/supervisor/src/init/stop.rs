@@ -12,7 +12,14 @@ use std::time::Duration;
 use sys::machine::Power;
 
 const FOR_PODS: Duration = Duration::from_secs(40);
+/// Beyond the time that pods are given by the machine config.
+const SLACK: Duration = Duration::from_secs(15);
 const FOR_ROLES: Duration = Duration::from_secs(10);
+
+/// How long pods may take that are given so much.
+pub(super) fn for_pods(shutdown_seconds: u32) -> Duration {
+    FOR_PODS.max(Duration::from_secs(shutdown_seconds.into()) + SLACK)
+}
 
 /// What the end waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +48,10 @@ pub(super) enum Effect {
 
 impl Phase {
     /// Somebody asked for the end.
-    pub(super) fn request(&mut self, power: Power, now: Duration) -> Effect {
+    pub(super) fn request(&mut self, power: Power, now: Duration, for_pods: Duration) -> Effect {
         match *self {
             Self::Running => {
-                let deadline = now + FOR_PODS;
+                let deadline = now + for_pods;
                 *self = Self::Pods { power, deadline };
                 Effect::TerminateNode
             }
@@ -112,7 +119,10 @@ mod tests {
     fn pods_end_before_roles_and_roles_before_the_machine() {
         let mut phase = Phase::Running;
         assert_eq!(phase.step(NONE, NOW), Effect::Nothing);
-        assert_eq!(phase.request(Power::Off, NOW), Effect::TerminateNode);
+        assert_eq!(
+            phase.request(Power::Off, NOW, FOR_PODS),
+            Effect::TerminateNode
+        );
         assert_eq!(phase.step(ALL, NOW), Effect::Nothing);
         let without_node = Alive { node: false, ..ALL };
         let effect = phase.step(without_node, NOW);
@@ -123,14 +133,21 @@ mod tests {
     }
 
     #[test]
+    fn pods_have_what_the_machine_config_gives_them() {
+        for (seconds, wanted) in [(0, 40), (25, 40), (90, 105)] {
+            assert_eq!(for_pods(seconds), Duration::from_secs(wanted));
+        }
+    }
+
+    #[test]
     fn deadlines_and_a_second_request_end_the_waiting() {
         for second in [false, true] {
             let mut phase = Phase::Running;
             let mut now = NOW;
-            phase.request(Power::Restart, now);
+            phase.request(Power::Restart, now, for_pods(0));
             for wanted in [Effect::KillMachinesTerminateRoles, Effect::KillRest] {
                 if second {
-                    phase.request(Power::Off, now);
+                    phase.request(Power::Off, now, FOR_PODS);
                 } else {
                     assert_eq!(phase.step(ALL, now), Effect::Nothing);
                     now = phase.deadline().unwrap_or(now);

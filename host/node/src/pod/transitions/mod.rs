@@ -13,7 +13,9 @@ mod machine;
 mod volumes;
 
 use super::backoff::later;
-use super::observed::{ApiSide, Filling, Machine, Note, Observation, Observed, Rejection};
+use super::observed::{
+    ApiSide, DEADLINE_EXCEEDED, Filling, Machine, Note, Observation, Observed, Rejection,
+};
 use super::plan::Step;
 use super::view::View;
 use jiff::{SignedDuration, Timestamp};
@@ -60,11 +62,11 @@ impl Observed {
             Step::Expire => {
                 let message = "Pod was active on the node longer than the specified deadline";
                 self.rejected = Some(Rejection {
-                    reason: "DeadlineExceeded".to_owned(),
+                    reason: DEADLINE_EXCEEDED.to_owned(),
                     message: message.to_owned(),
                     ..Rejection::default()
                 });
-                return vec![Note::warning("DeadlineExceeded", message.to_owned())];
+                return vec![Note::warning(DEADLINE_EXCEEDED, message.to_owned())];
             }
             Step::WriteStatus(_) => self.api = ApiSide::Writing,
             Step::Delete => self.api = ApiSide::Deleting,
