@@ -158,17 +158,27 @@ impl Machine {
         String::from_utf8_lossy(&bytes).replace('\r', "")
     }
 
-    /// Whether the host's kernel died in this boot as no kernel on hardware can: of
-    /// a breakpoint that nobody set (QEMU before 8.1, with several processors, may
-    /// run a block of code as it was while the kernel patched it), or reset without
-    /// a word, which is a triple fault: each other end is on the console.
+    /// How much was said in this boot, in bytes.
     #[must_use]
-    pub fn died_of_emulation(&mut self) -> bool {
+    pub fn said(&self) -> usize {
+        self.of_this_boot().len()
+    }
+
+    /// Whether a kernel died as none on hardware can. The host's in this boot: of a
+    /// breakpoint that nobody set (QEMU before 8.1, with several processors, may
+    /// run a block of code as it was while the kernel patched it), or reset without
+    /// a word, which is a triple fault: each other end is on the console. Or a
+    /// guest's, of a triple fault, after so many bytes were `said`.
+    #[must_use]
+    pub fn died_of_emulation(&mut self, said: usize) -> bool {
         if qemu::virtualizes() {
             return false;
         }
-        let said = self.of_this_boot();
-        said.contains("Oops: int3: 0000") || self.reset_in_silence(&said)
+        let all = self.of_this_boot();
+        let since = all.get(said..).unwrap_or(&all);
+        since.contains("a vCPU shut down (triple fault)")
+            || all.contains("Oops: int3: 0000")
+            || self.reset_in_silence(&all)
     }
 
     fn reset_in_silence(&mut self, said: &str) -> bool {

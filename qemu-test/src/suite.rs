@@ -83,9 +83,14 @@ fn through(
     let mut failed = Vec::new();
     let mut again = true;
     for (name, scenario) in scenarios {
+        let said = appliance.machine.said();
         let mut outcome = attempt(name, *scenario, &mut appliance);
-        if outcome.is_err() && again && appliance.machine.died_of_emulation() {
-            println!("the emulator broke the host's kernel (see docs/testing.md): once more");
+        if let Err(text) = &outcome
+            && again
+            && appliance.machine.died_of_emulation(said)
+        {
+            println!("{text}");
+            println!("the emulator broke a kernel (see docs/testing.md): once more");
             again = false;
             drop(appliance);
             appliance = timed(boot)?;

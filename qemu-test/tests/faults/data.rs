@@ -64,8 +64,8 @@ fn pull_fails(appliance: &Appliance) -> Result<()> {
     unharmed(appliance)
 }
 
-/// What runs goes on, and a small pod of a cached image finds no node, unless
-/// it tolerates the pressure.
+/// What runs goes on, and a small pod of a cached image finds no node; one that
+/// tolerates the pressure is turned away by the node itself, as upstream's does.
 fn pressure_keeps_pods_away(appliance: &mut Appliance) -> Result<()> {
     appliance
         .agent()?
@@ -78,7 +78,12 @@ fn pressure_keeps_pods_away(appliance: &mut Appliance) -> Result<()> {
         let tolerations = json!([{ "operator": "Exists" }]);
         let pod = Pod::script("tolerant", "true").with("/spec/tolerations", tolerations);
         appliance.create(&pod)?;
-        appliance.until_phase("tolerant", "Succeeded")?;
+        appliance.until_phase("tolerant", "Failed")?;
+        let pod = appliance.kubectl.get(&["pod", "tolerant"])?;
+        let (reason, message) = (&pod["status"]["reason"], &pod["status"]["message"]);
+        ensure!(reason == "Evicted", "{pod:#}");
+        let why = message.as_str().unwrap_or_default();
+        ensure!(why.contains("DiskPressure"), "{pod:#}");
         appliance.delete("tolerant")?;
         unharmed(appliance)
     })();

@@ -69,7 +69,17 @@ fn raw(appliance: &Appliance, path: &str) -> Result<String> {
     appliance.kubectl.run(&["get", "--raw", &path])
 }
 
+/// The first look at a pod knows no rate yet.
 fn summary(appliance: &Appliance) -> Result<()> {
+    wait::until("the burner in stats/summary", TOLD, || {
+        Ok(match summarized(appliance) {
+            Ok(()) => Seen::Done(()),
+            Err(error) => Seen::NotYet(format!("{error:#}")),
+        })
+    })
+}
+
+fn summarized(appliance: &Appliance) -> Result<()> {
     let text = raw(appliance, "stats/summary")?;
     let summary: Value = serde_json::from_str(&text)?;
     ensure!(summary["node"]["nodeName"] == NODE, "{text}");
