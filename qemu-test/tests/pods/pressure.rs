@@ -36,7 +36,7 @@ pub(crate) fn a_full_disk_costs_images_then_a_pod(appliance: &mut Appliance) -> 
             json!([{ "name": "data", "mountPath": "/data" }]),
         );
     appliance.create(&greedy)?;
-    appliance.create(&Pod::new("visitor", "nginx", &["/bin/true"]))?;
+    appliance.create(&Pod::new("visitor", "python", &["/bin/true"]))?;
     appliance.until_phase("visitor", "Succeeded")?;
     appliance.delete("visitor")?;
     appliance.until_phase("modest", "Running")?;
@@ -44,7 +44,9 @@ pub(crate) fn a_full_disk_costs_images_then_a_pod(appliance: &mut Appliance) -> 
     wait::until_equal("the log of greedy", POD, &"filled\n".to_owned(), || {
         appliance.kubectl.run(&["logs", "greedy"])
     })?;
-    until_node(appliance, "nginx's image", |node| has_image(node, "nginx"))?;
+    until_node(appliance, "python's image", |node| {
+        has_image(node, "python")
+    })?;
     let mut made = Vec::new();
     let done = presses(appliance, &mut made);
     for filler in made {
@@ -64,7 +66,7 @@ fn presses(appliance: &mut Appliance, made: &mut Vec<&'static str>) -> Result<()
     appliance.agent()?.fill(FILLERS[0], LEFT)?;
     made.push(FILLERS[0]);
     until_node(appliance, "an image less", |node| {
-        condition(node, "DiskPressure") == Some("True") && !has_image(node, "nginx")
+        condition(node, "DiskPressure") == Some("True") && !has_image(node, "python")
     })?;
     // What was reclaimed may have been enough.
     let greedy = appliance.kubectl.get(&["pod", "greedy"])?;
