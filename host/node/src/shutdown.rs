@@ -6,6 +6,7 @@
 //! back with the node.
 
 use crate::pod::observed::{Machine, Rejection};
+use crate::pod::view::is_terminal;
 use crate::worker::Shown;
 use std::time::Duration;
 
@@ -53,8 +54,7 @@ pub(crate) fn groups(periods: &[Period], pods: &[(String, i32)]) -> Vec<Group> {
 /// Nothing of it runs, and the API knows.
 pub(crate) fn is_over(shown: &Shown) -> bool {
     let written = shown.observed.written.as_ref();
-    let phase = written.and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed")) && shown.observed.machine == Machine::Absent
+    written.is_some_and(is_terminal) && shown.observed.machine == Machine::Absent
 }
 
 /// Why a pod of such a group fails.

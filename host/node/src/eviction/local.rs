@@ -7,14 +7,13 @@
 use crate::kubelet::quantity;
 use crate::metrics::PodFigures;
 use crate::pod::resources::{limit, units};
+use crate::pod::scratch::{is_on_disk, pod_limit};
 use crate::pod::view::View;
 use k8s_openapi::api::core::v1::Container;
 
 /// Whether a pod has such limits at all.
 pub(super) fn limited(view: View<'_>) -> bool {
-    view.mains()
-        .iter()
-        .any(|container| own(container).is_some())
+    pod_limit(view).is_some()
 }
 
 fn own(container: &Container) -> Option<u64> {
@@ -25,9 +24,9 @@ fn own(container: &Container) -> Option<u64> {
 
 /// Upstream's message for the limit that is passed, if one is.
 pub(super) fn exceeded(view: View<'_>, figures: &PodFigures) -> Option<String> {
-    let limits = view.mains().iter().filter_map(own);
-    let whole = limits.fold(0, u64::saturating_add);
-    if whole > 0 && pod_usage(view, figures) > whole {
+    if let Some(whole) = pod_limit(view)
+        && pod_usage(view, figures) > whole
+    {
         let whole = quantity(whole);
         return Some(format!(
             "Pod ephemeral local storage usage exceeds the total limit of containers {whole}. "
@@ -50,13 +49,7 @@ fn pod_usage(view: View<'_>, figures: &PodFigures) -> u64 {
     let volumes = view.spec().and_then(|spec| spec.volumes.as_deref());
     let on_disk = |name: &str| {
         let mut volumes = volumes.unwrap_or_default().iter();
-        volumes.any(|volume| {
-            let empty = volume.empty_dir.as_ref();
-            let medium = |empty: &k8s_openapi::api::core::v1::EmptyDirVolumeSource| {
-                empty.medium.as_deref().unwrap_or_default().is_empty()
-            };
-            volume.name == name && empty.is_some_and(medium)
-        })
+        volumes.any(|volume| volume.name == name && is_on_disk(volume))
     };
     let volumes = figures.volumes.iter();
     let volumes = volumes.filter(|volume| on_disk(&volume.name));

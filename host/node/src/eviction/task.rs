@@ -14,7 +14,7 @@ use crate::images::{Policy, SweepError, Sweeper};
 use crate::logs;
 use crate::metrics::{Metrics, PodFigures, Sample, Sources};
 use crate::pod::observed::{Machine, Note, Rejection};
-use crate::pod::view::View;
+use crate::pod::view::{View, is_terminal};
 use crate::roster::Directory;
 use crate::worker::{Shared, Shown, Update};
 use jiff::Timestamp;
@@ -147,14 +147,7 @@ impl Evictor {
         if shown.observed.machine != Machine::Absent {
             return;
         }
-        let (namespace, name) = (view.namespace(), view.name());
-        let logs = logs::pod_directory(&self.shared.data, namespace, name, view.uid());
-        if let Some(logs) = logs
-            && let Err(error) = std::fs::remove_dir_all(&logs)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            log::warn!("logs of pod {}: {error}", view.label());
-        }
+        logs::remove(&self.shared.data, view.namespace(), view.name(), view.uid());
     }
 
     async fn evict_one(
@@ -312,6 +305,5 @@ fn of_pod<'a>(sample: Option<&'a Sample>, view: View<'_>) -> Option<&'a PodFigur
 
 /// Not over, and not on its way out already.
 fn is_active(shown: &Shown) -> bool {
-    let phase = shown.status.phase.as_deref();
-    !matches!(phase, Some("Succeeded" | "Failed")) && shown.observed.rejected.is_none()
+    !is_terminal(&shown.status) && shown.observed.rejected.is_none()
 }

@@ -8,7 +8,7 @@
 use super::ImageSource;
 use super::policy::{Candidate, Policy};
 use crate::pod::observed::Machine;
-use crate::pod::view::{View, image_of};
+use crate::pod::view::{View, image_of, is_terminal, statuses};
 use crate::worker::Shown;
 use guest_protocol::Filesystem;
 use image::{Reference, Stored};
@@ -133,13 +133,7 @@ fn in_use(pods: &[Shown], images: &dyn ImageSource, stored: &[Stored]) -> BTreeS
             let image = reference.and_then(|reference| images.get(&reference));
             ids.extend(image.map(|image| image.id.clone()));
         }
-        let status = shown.status.as_ref();
-        let lists = [
-            &status.init_container_statuses,
-            &status.container_statuses,
-            &status.ephemeral_container_statuses,
-        ];
-        for container in lists.into_iter().flatten().flatten() {
+        for container in statuses(&shown.status) {
             let runs = |one: &&Stored| one.image.repo_digest == container.image_id;
             ids.extend(stored.iter().filter(runs).map(|one| one.image.id.clone()));
         }
@@ -149,6 +143,5 @@ fn in_use(pods: &[Shown], images: &dyn ImageSource, stored: &[Stored]) -> BTreeS
 
 /// Nothing of the pod runs, or ever will again.
 fn is_over(shown: &Shown) -> bool {
-    let phase = shown.status.phase.as_deref();
-    matches!(phase, Some("Succeeded" | "Failed")) && shown.observed.machine == Machine::Absent
+    is_terminal(&shown.status) && shown.observed.machine == Machine::Absent
 }

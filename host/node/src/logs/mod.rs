@@ -43,6 +43,16 @@ pub(crate) fn pod_directory(data: &Path, namespace: &str, pod: &str, uid: &str) 
     Some(data.join("logs").join(name))
 }
 
+/// Removes a pod's logs, if there are any.
+pub(crate) fn remove(data: &Path, namespace: &str, pod: &str, uid: &str) {
+    if let Some(logs) = pod_directory(data, namespace, pod, uid)
+        && let Err(error) = std::fs::remove_dir_all(&logs)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        log::warn!("logs of pod {pod}_{namespace}({uid}): {error}");
+    }
+}
+
 /// The file of one attempt.
 pub(crate) fn attempt_file(pod: &Path, container: &str, attempt: u32) -> Option<PathBuf> {
     Some(

@@ -13,6 +13,7 @@
 use super::resources::{limit, units};
 use super::view::View;
 use guest_protocol::{SLICES_MAX, Slice};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Volume};
 use std::collections::BTreeMap;
 
 const MIB: u64 = 1 << 20;
@@ -47,13 +48,11 @@ impl Scratch {
         let whole = pod_limit(view).unwrap_or(unlimited);
         let volumes = view.spec().and_then(|spec| spec.volumes.as_deref());
         for volume in volumes.unwrap_or_default() {
-            let Some(empty) = &volume.empty_dir else {
-                continue;
-            };
-            if empty.medium.as_deref().is_some_and(|m| !m.is_empty()) {
+            if !is_on_disk(volume) {
                 continue;
             }
-            let own = empty.size_limit.as_ref().and_then(units);
+            let empty = volume.empty_dir.as_ref();
+            let own = empty.and_then(|empty| empty.size_limit.as_ref().and_then(units));
             let usable = own.filter(|own| *own > 0).unwrap_or(whole).min(whole);
             if let Some(slice) = scratch.take(usable) {
                 scratch.volumes.insert(volume.name.clone(), slice);
@@ -89,9 +88,15 @@ impl Scratch {
     }
 }
 
+/// An emptyDir that isn't in memory.
+pub(crate) fn is_on_disk(volume: &Volume) -> bool {
+    let medium = |empty: &EmptyDirVolumeSource| empty.medium.as_deref().unwrap_or_default().len();
+    volume.empty_dir.as_ref().map(medium) == Some(0)
+}
+
 /// The sum of the limits of those main containers that have one, as upstream's
 /// eviction counts it.
-fn pod_limit(view: View<'_>) -> Option<u64> {
+pub(crate) fn pod_limit(view: View<'_>) -> Option<u64> {
     let mains = view.mains().iter();
     let limits = mains.filter_map(|c| limit(c, "ephemeral-storage").and_then(units));
     let sum = limits.fold(0_u64, u64::saturating_add);

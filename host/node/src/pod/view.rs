@@ -126,7 +126,7 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn terminal_in_api(self) -> bool {
-        matches!(self.phase(), "Succeeded" | "Failed")
+        self.0.status.as_ref().is_some_and(is_terminal)
     }
 
     /// The bytes of the pod's UID.
@@ -148,6 +148,11 @@ pub(crate) fn machine_id(uid: &str) -> Option<MachineId> {
     uuid::Uuid::parse_str(uid)
         .ok()
         .map(|uid| MachineId(*uid.as_bytes()))
+}
+
+/// Whether a status says that its pod is over.
+pub(crate) fn is_terminal(status: &PodStatus) -> bool {
+    matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
 }
 
 /// What a status says of containers of every role.

@@ -99,7 +99,8 @@ impl Listed {
     }
 }
 
-fn key(pod: &Pod) -> (String, String) {
+/// Namespace and name.
+pub(super) fn key(pod: &Pod) -> (String, String) {
     let view = View(pod);
     (view.namespace().to_owned(), view.name().to_owned())
 }

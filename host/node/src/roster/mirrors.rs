@@ -1,7 +1,7 @@
 //! Static pods among the others: started before the API was asked, and told
 //! what it says of their mirrors.
 
-use super::{Leftovers, Roster};
+use super::{Leftovers, Roster, directory};
 use crate::pod::Pod;
 use crate::pod::observed::DEADLINE_EXCEEDED;
 use crate::pod::view::View;
@@ -95,9 +95,5 @@ impl Roster {
 }
 
 fn same_name(a: &Pod, b: &Pod) -> bool {
-    let key = |pod: &Pod| {
-        let view = View(pod);
-        (view.namespace().to_owned(), view.name().to_owned())
-    };
-    key(a) == key(b)
+    directory::key(a) == directory::key(b)
 }

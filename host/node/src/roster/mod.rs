@@ -383,9 +383,7 @@ impl Roster {
                 ..
             } = checkpoint;
             checkpoint::remove(&self.shared.data, &uid)?;
-            if let Some(logs) = logs::pod_directory(&self.shared.data, &namespace, &name, &uid) {
-                drop(std::fs::remove_dir_all(logs));
-            }
+            logs::remove(&self.shared.data, &namespace, &name, &uid);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! at most 16 of which wait; what failed is tried again a second later.
 
 use super::{mirror, shows};
-use crate::pod::view::View;
+use crate::pod::view::{View, is_terminal};
 use crate::pod::{Observation, Pod};
 use crate::worker::{Shared, Shown, write_status};
 use k8s_openapi::api::core::v1::{Pod as ApiPod, PodStatus};
@@ -59,14 +59,10 @@ fn plan(pod: &Pod, mirror: Option<&Pod>, written: Option<&PodStatus>, status: &P
         None => Step::Create,
         Some(mirror) if View(mirror).deleting() || !shows(mirror, pod) => Step::Delete,
         // It was over, and runs again: the API knows no way back.
-        Some(mirror) if View(mirror).terminal_in_api() && !is_over(status) => Step::Delete,
+        Some(mirror) if View(mirror).terminal_in_api() && !is_terminal(status) => Step::Delete,
         Some(_) if written != Some(status) => Step::Write,
         Some(_) => Step::Rest,
     }
-}
-
-fn is_over(status: &PodStatus) -> bool {
-    matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
 }
 
 impl Keeper {

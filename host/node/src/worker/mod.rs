@@ -447,13 +447,7 @@ impl Worker {
         if let Err(error) = checkpoint::remove(&self.shared.data, view.uid()) {
             log::warn!("checkpoint of pod {}: {error}", view.label());
         }
-        let (namespace, name) = (view.namespace(), view.name());
-        if let Some(logs) = logs::pod_directory(&self.shared.data, namespace, name, view.uid())
-            && let Err(error) = std::fs::remove_dir_all(&logs)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            log::warn!("logs of pod {}: {error}", view.label());
-        }
+        logs::remove(&self.shared.data, view.namespace(), view.name(), view.uid());
     }
 }
 
