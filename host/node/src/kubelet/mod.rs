@@ -82,11 +82,7 @@ impl Kubelet {
     }
 
     fn check_shutdown(&self) -> Result<(), String> {
-        let whole = span(self.shutdown_grace_period.as_ref(), Duration::ZERO);
-        let critical = span(
-            self.shutdown_grace_period_critical_pods.as_ref(),
-            Duration::ZERO,
-        );
+        let (whole, critical) = self.shutdown_periods();
         let by_priority = "shutdownGracePeriodByPodPriority";
         for (field, given) in [
             ("shutdownGracePeriod", whole),
@@ -113,6 +109,13 @@ impl Kubelet {
         Ok(())
     }
 
+    /// Of all pods, and of it that of critical ones.
+    fn shutdown_periods(&self) -> (Duration, Duration) {
+        let of = |given: &Option<Span>| span(given.as_ref(), Duration::ZERO);
+        let critical = of(&self.shutdown_grace_period_critical_pods);
+        (of(&self.shutdown_grace_period), critical)
+    }
+
     /// Who has how long when the node shuts down; empty without such a config.
     pub(crate) fn shutdown(&self) -> Vec<Period> {
         let given = self.shutdown_grace_period_by_pod_priority.iter();
@@ -122,12 +125,10 @@ impl Kubelet {
                 length: Duration::from_secs(one.shutdown_grace_period_seconds.into()),
             })
             .collect();
-        let whole = span(self.shutdown_grace_period.as_ref(), Duration::ZERO);
+        let (whole, critical) = self.shutdown_periods();
         if !given.is_empty() || whole.is_zero() {
             return given;
         }
-        let critical = self.shutdown_grace_period_critical_pods.as_ref();
-        let critical = span(critical, Duration::ZERO);
         let period = |priority, length| Period { priority, length };
         vec![
             period(0, whole.saturating_sub(critical)),

@@ -3,13 +3,13 @@
 //! A number is given once: what a machine has stays until its end, whatever the
 //! pod says later.
 
-use super::observed::{Image, Observed};
+use super::observed::Observed;
 use super::view::{View, image_of};
 use serde::{Deserialize, Serialize};
 
 /// The most images of a machine at its start. It has 14 slots for disks, and
 /// may need one for its scratch disk.
-pub(crate) const FIRST_MAX: usize = 13;
+const FIRST_MAX: usize = 13;
 
 /// Disk `img<N>` has the N-th image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,9 +21,13 @@ pub(crate) struct Disks {
 }
 
 impl Disks {
-    fn new(images: Vec<String>) -> Self {
-        let first = images.len();
-        Self { images, first }
+    /// Of a new machine: as many as it takes.
+    fn new<'a>(images: impl Iterator<Item = &'a str>) -> Self {
+        let mut disks = Self::default();
+        images.for_each(|image| disks.add(image));
+        disks.images.truncate(FIRST_MAX);
+        disks.first = disks.images.len();
+        disks
     }
 
     /// The images at the start of the machine, with the names of their disks.
@@ -53,15 +57,9 @@ fn name(at: usize) -> String {
 impl Observed {
     /// A new machine gets the images that are there.
     pub(super) fn begin_disks(&mut self, view: View<'_>) {
-        let mut images: Vec<String> = Vec::new();
-        for (_, container) in view.containers() {
-            let image = image_of(container);
-            let ready = matches!(self.images.get(image), Some(Image::Ready(_)));
-            if ready && !images.iter().any(|own| own == image) && images.len() < FIRST_MAX {
-                images.push(image.to_owned());
-            }
-        }
-        self.disks = Disks::new(images);
+        let all = view.containers().map(|(_, container)| container);
+        let ready = all.filter(|container| self.has_image(container));
+        self.disks = Disks::new(ready.map(image_of));
     }
 }
 
@@ -71,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_number_stays() {
-        let mut disks = Disks::new(vec!["a".to_owned(), "b".to_owned()]);
+        let mut disks = Disks::new(["a", "b", "a"].into_iter());
         for image in ["c", "a", "d", "c"] {
             disks.add(image);
         }
