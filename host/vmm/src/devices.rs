@@ -119,16 +119,12 @@ fn open(what: &str, disk: &DiskSpec, handed: &mut Handed) -> Result<Volume, Fail
     Volume::new(file, access).map_err(host)
 }
 
-/// Puts a disk into the first free slot of a machine that runs, unless it has one
-/// of that name.
+/// Puts a disk into the first free slot of a machine that runs and has none of
+/// that name.
 ///
 /// # Errors
 /// Of the user's family if there is none, else of the host's.
 pub fn attach(parts: &mut Parts, disk: &DiskSpec, handed: &mut Handed) -> Result<(), Failure> {
-    let occupant = Occupant::Disk(disk.id.clone());
-    if parts.occupants.iter().flatten().any(|own| *own == occupant) {
-        return Ok(());
-    }
     let free = parts.occupants.iter().position(Option::is_none);
     let free = free.and_then(|at| Some((u8::try_from(at).ok()?, parts.bus.slots().get(at)?)));
     let Some((index, slot)) = free else {
@@ -142,7 +138,7 @@ pub fn attach(parts: &mut Parts, disk: &DiskSpec, handed: &mut Handed) -> Result
     let link = join.join(parts.vm.memory().clone(), volume, disk.id.as_str());
     plug(&parts.vm, index, &mut locked(slot), model, link)?;
     if let Some(name) = parts.occupants.get_mut(usize::from(index)) {
-        *name = Some(occupant);
+        *name = Some(Occupant::Disk(disk.id.clone()));
     }
     Ok(())
 }

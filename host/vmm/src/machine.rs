@@ -305,8 +305,8 @@ impl Machine {
     }
 
     fn attach(&mut self, disk: DiskSpec, handed: &mut Handed) -> Result<Answer, Failure> {
-        devices::attach(&mut self.parts, &disk, handed)?;
         if self.spec.disks.iter().all(|own| own.id != disk.id) {
+            devices::attach(&mut self.parts, &disk, handed)?;
             self.spec.disks.push(disk);
         }
         Ok(Answer::Done)
