@@ -184,6 +184,12 @@ impl Appliance {
     }
 
     /// Waits for the node to be Ready.
+    /// Until pods can be created.
+    pub fn until_ready(&mut self) -> Result<()> {
+        self.until_api()?;
+        self.until_node()
+    }
+
     pub fn until_node(&self) -> Result<()> {
         self.kubectl
             .until("node Ready", &["node", NODE], BOOT, |node| {

@@ -77,8 +77,7 @@ fn run(image: &Image, cuts: u64, seed: u64) -> Result<()> {
     let mut acknowledged = Vec::new();
     let done = (0..cuts).try_for_each(|cut| {
         let began = Instant::now();
-        appliance.until_api()?;
-        appliance.until_node()?;
+        appliance.until_ready()?;
         check(&appliance, &acknowledged)?;
         if cut == 0 {
             let script = "exec sleep 100000";
@@ -102,8 +101,7 @@ fn run(image: &Image, cuts: u64, seed: u64) -> Result<()> {
         appliance.boot_again()
     });
     let ended = done.and_then(|()| {
-        appliance.until_api()?;
-        appliance.until_node()?;
+        appliance.until_ready()?;
         check(&appliance, &acknowledged)?;
         appliance.until_phase("steady", "Running")
     });

@@ -50,8 +50,7 @@ fn boot(image: &Image) -> Result<Appliance> {
         agent: true,
         bond: Bond::Tied,
     })?;
-    appliance.until_api()?;
-    appliance.until_node()?;
+    appliance.until_ready()?;
     Ok(appliance)
 }
 

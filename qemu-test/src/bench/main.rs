@@ -119,8 +119,7 @@ fn bench(arguments: &Arguments) -> Result<String> {
 fn booted(image: &Image, directory: &Path, clock: Clock, beside: &Path) -> Result<Appliance> {
     let setup = setup(image, directory, clock == Clock::Time);
     let mut appliance = Appliance::start_with(&setup, clock, Some(beside.to_owned()))?;
-    appliance.until_api()?;
-    appliance.until_node()?;
+    appliance.until_ready()?;
     Ok(appliance)
 }
 

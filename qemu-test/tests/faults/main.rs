@@ -71,8 +71,7 @@ fn boot(image: &Image) -> Result<Appliance> {
         agent: true,
         bond: Bond::Tied,
     })?;
-    appliance.until_api()?;
-    appliance.until_node()?;
+    appliance.until_ready()?;
     appliance.create(&Pod::script("bystander", "exec sleep 100000"))?;
     appliance.until_phase("bystander", "Running")?;
     Ok(appliance)

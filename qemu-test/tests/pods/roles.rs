@@ -70,8 +70,7 @@ pub(crate) fn killed_roles_come_back(appliance: &mut Appliance) -> Result<()> {
                 other => Seen::NotYet(format!("{other:?}")),
             })
         })?;
-        appliance.until_api()?;
-        appliance.until_node()?;
+        appliance.until_ready()?;
         let after = boot_id(appliance, "steady")?;
         ensure!(before == after, "after {role}: boot {after}, was {before}");
     }
@@ -93,8 +92,7 @@ pub(crate) fn powers_off_and_comes_back(appliance: &mut Appliance) -> Result<()>
     let status = appliance.machine.power_off(OFF)?;
     ensure!(status.success(), "QEMU: {status}");
     appliance.boot_again()?;
-    appliance.until_api()?;
-    appliance.until_node()?;
+    appliance.until_ready()?;
     wait::until("a new guest", POD, || {
         let after = boot_id(appliance, "again")?;
         Ok(if after == before {
