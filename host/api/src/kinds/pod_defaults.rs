@@ -1,6 +1,6 @@
 //! A pod's defaults: upstream's `pkg/apis/core/v1/defaults.go`, and those that
-//! its admission sets (service account, priority, tolerations), which only pods
-//! get, not templates of pods.
+//! its admission sets (priority, tolerations), which only pods get, not templates
+//! of pods.
 
 use crate::meta::{self, default, default_text, ensure};
 use serde_json::{Map, Value, json};
@@ -33,15 +33,6 @@ pub(super) fn default_pod_spec(spec: &mut Map<String, Value>) {
 pub(super) fn default_pod(object: &mut Value) {
     let spec = ensure(object, "spec");
     default_pod_spec(spec);
-    let account = spec
-        .get("serviceAccountName")
-        .or(spec.get("serviceAccount"))
-        .and_then(Value::as_str)
-        .filter(|a| !a.is_empty())
-        .unwrap_or("default")
-        .to_owned();
-    spec.insert("serviceAccountName".to_owned(), account.clone().into());
-    spec.insert("serviceAccount".to_owned(), account.into());
     default(spec, "enableServiceLinks", true);
     for part in ["initContainers", "containers"] {
         for container in items(spec, part) {

@@ -16,6 +16,7 @@ mod conditions;
 mod defaults;
 mod limits;
 mod matching;
+mod mirror_pods;
 mod node_restriction;
 mod objects;
 mod pod_security;

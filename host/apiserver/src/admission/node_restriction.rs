@@ -1,14 +1,13 @@
 //! NodeRestriction: a node writes itself, its lease and the status of its own
 //! pods, and nothing of others (upstream's `plugin/pkg/admission/noderestriction`).
 
-use super::{Attributes, Operation, certificates};
+use super::{Attributes, Operation, certificates, mirror_pods};
 use crate::lookup;
 use api::meta;
 use api::status::Status;
 use serde_json::Value;
 use store::Store;
 
-const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Labels of these domains that a node may set on itself.
 const OWN_LABELS: &[&str] = &[
     "kubernetes.io/hostname",
@@ -36,7 +35,7 @@ pub(super) fn check(
         return Ok(());
     };
     let refused = match (a.kind.group(), a.kind.plural(), a.subresource) {
-        ("", "pods", "") => pod(a, node, object, old),
+        ("", "pods", "") => pod(store, a, node, object, old),
         ("", "pods", "status") => pod_status(node, object, old),
         ("", "pods", "eviction") => evicted(store, a, node),
         ("certificates.k8s.io", "certificatesigningrequests", "") => request(a, node, object),
@@ -52,23 +51,19 @@ pub(super) fn check(
     }
 }
 
-fn pod(a: &Attributes<'_>, node: &str, object: &Value, old: Option<&Value>) -> Option<String> {
+fn pod(
+    store: &Store,
+    a: &Attributes<'_>,
+    node: &str,
+    object: &Value,
+    old: Option<&Value>,
+) -> Option<String> {
     let on = |pod: &Value| meta::text(pod, &["spec", "nodeName"]) == node;
     match a.operation {
-        Operation::Create if meta::at(object, &["metadata", "annotations", MIRROR]).is_none() => {
-            Some(format!(
-                "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
-            ))
-        }
-        Operation::Create if !on(object) => Some(format!(
-            "node {node:?} can only create pods with spec.nodeName set to itself"
-        )),
-        Operation::Create => {
-            let account = meta::text(object, &["spec", "serviceAccountName"]);
-            (!account.is_empty()).then(|| {
-                format!("node {node:?} can not create pods that reference a service account")
-            })
-        }
+        Operation::Create => mirror_pods::refused_to(node, object, || {
+            let own = lookup::object(store, ("", "nodes"), "", node).ok()?;
+            Some(meta::text(&own, &["metadata", "uid"]).to_owned())
+        }),
         Operation::Delete if !old.is_some_and(on) => Some(format!(
             "node {node:?} can only delete pods with spec.nodeName set to itself"
         )),

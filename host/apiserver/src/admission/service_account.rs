@@ -2,7 +2,7 @@
 //! it gets the account's pull secrets, and its token mounted where programs
 //! look for it, as upstream writes it (KEP-542).
 
-use super::Attributes;
+use super::{Attributes, mirror_pods};
 use crate::lookup;
 use crate::rest::create::ensure;
 use api::kinds;
@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use store::Store;
 
 const DEFAULT: &str = "default";
-const MIRROR: &str = "kubernetes.io/config.mirror";
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// What names of volumes with tokens begin with.
 const VOLUME: &str = "kube-api-access-";
@@ -24,8 +23,11 @@ pub(super) async fn mutate(
     a: &Attributes<'_>,
     pod: &mut Value,
 ) -> Result<(), Status> {
-    if meta::at(pod, &["metadata", "annotations", MIRROR]).is_some() {
-        return Ok(());
+    if mirror_pods::is_mirror(pod) {
+        return match mirror_pods::refused(pod) {
+            Some(why) => Err(a.forbid(why)),
+            None => Ok(()),
+        };
     }
     let spec = meta::ensure(pod, "spec");
     let name = match spec.get("serviceAccountName").and_then(Value::as_str) {

@@ -19,6 +19,7 @@ use crate::user::{MASTERS, User};
 use api::selector::FieldSelector;
 use api::status::{Qualified, Status};
 use node::NodeAuthorizer;
+pub(crate) use node::references;
 use rbac::{Held, Policy};
 use serde_json::{Value, json};
 use store::Store;

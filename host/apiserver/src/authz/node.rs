@@ -74,7 +74,7 @@ impl Pods {
 }
 
 /// Every secret, configmap, claim and account that a pod's description names.
-fn references(pod: &Value) -> BTreeSet<Reference> {
+pub(crate) fn references(pod: &Value) -> BTreeSet<(&'static str, String)> {
     let spec = &pod["spec"];
     let mut out = BTreeSet::new();
     let mut add = |kind: &'static str, name: &str| {

@@ -75,15 +75,20 @@ impl Keeper {
         let mut mirror = None;
         first.tell(&mut mirror);
         let mut written: Option<PodStatus> = None;
+        // What fails again and again is said once.
+        let mut told = None;
         loop {
             let status = self.shown.borrow_and_update().status.clone();
             let step = plan(&self.pod, mirror.as_ref(), written.as_ref(), &status);
             let done = self
                 .carry_out(step, &mut mirror, &mut written, &status)
                 .await;
-            if let Err(error) = &done {
+            if let Err(error) = &done
+                && told.as_ref() != Some(error)
+            {
                 log::warn!("mirror of pod {}: {error}", View(&self.pod).label());
             }
+            told = done.as_ref().err().cloned();
             if step != Step::Rest && done.is_ok() {
                 continue;
             }

@@ -62,11 +62,6 @@ fn one(manifest: &Value) -> Result<Value, String> {
     if let Some(path) = refers(manifest) {
         return Err(format!("{path}: a static pod can't refer to the API"));
     }
-    // A default of the API's: here there is none.
-    if let Some(spec) = pod["spec"].as_object_mut() {
-        spec.shift_remove("serviceAccountName");
-        spec.shift_remove("serviceAccount");
-    }
     Ok(pod)
 }
 
