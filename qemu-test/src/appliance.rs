@@ -51,8 +51,8 @@ pub struct Setup<'a> {
     pub storage: Storage,
     pub images: &'a [Recipe],
     pub memory_mib: u32,
-    /// `node.kubelet` of the machine config.
-    pub kubelet: Value,
+    /// What the machine config says of the node beside its name.
+    pub node: Value,
     pub agent: bool,
     pub bond: Bond,
 }
@@ -116,7 +116,7 @@ impl Appliance {
             registry: &registry.host(),
             plain_http: &[faulty.host()],
             disks: !matches!(setup.storage, Storage::Live),
-            kubelet: setup.kubelet.clone(),
+            settings: setup.node.clone(),
         })?;
         let plan = Plan {
             image: setup.image.clone(),
@@ -183,13 +183,13 @@ impl Appliance {
             .say(&["get", "--raw", "/readyz", "--request-timeout=5s"])
     }
 
-    /// Waits for the node to be Ready.
     /// Until pods can be created.
     pub fn until_ready(&mut self) -> Result<()> {
         self.until_api()?;
         self.until_node()
     }
 
+    /// Waits for the node to be Ready.
     pub fn until_node(&self) -> Result<()> {
         self.kubectl
             .until("node Ready", &["node", NODE], BOOT, |node| {

@@ -15,8 +15,8 @@ pub struct Options<'a> {
     pub plain_http: &'a [String],
     /// Whether there are disks, to be formatted when empty.
     pub disks: bool,
-    /// `node.kubelet`.
-    pub kubelet: Value,
+    /// More fields of `node`.
+    pub settings: Value,
 }
 
 /// YAML, as examples/machine.yaml describes it.
@@ -28,10 +28,12 @@ pub fn machine_config(options: &Options<'_>) -> Result<String> {
             json!({ "memory": true })
         }
     };
+    let mut node = options.settings.clone();
+    node["name"] = json!(options.node);
     let mut document = json!({
         "apiVersion": "atoll.internal/v1alpha1",
         "kind": "MachineConfig",
-        "node": { "name": options.node, "kubelet": options.kubelet },
+        "node": node,
         "api": {
             "names": ["127.0.0.1", "localhost"],
             "ca": {

@@ -80,7 +80,7 @@ fn run(lab: &Path, image: PathBuf, pod: &Path) -> Result<()> {
         storage: Storage::Files { data: DATA },
         images: &[images::NGINX_IMAGE, images::TOOLS],
         memory_mib: 2048,
-        kubelet: serde_json::json!({}),
+        node: serde_json::json!({}),
         agent: false,
         bond: Bond::Loose,
     };

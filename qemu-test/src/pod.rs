@@ -55,6 +55,11 @@ impl Pod {
     }
 
     #[must_use]
+    pub fn value(self) -> Value {
+        self.0
+    }
+
+    #[must_use]
     pub fn manifest(&self) -> String {
         self.0.to_string()
     }

@@ -211,7 +211,7 @@ fn firmware_and_config_volume(mut plan: Plan) -> Result<()> {
         registry: "10.0.2.2:5000",
         plain_http: &[],
         disks: false,
-        kubelet: json!({}),
+        settings: json!({}),
     })?;
     let mut config: Value = serde_yaml::from_str(&config)?;
     config["network"] = json!({

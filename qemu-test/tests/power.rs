@@ -69,7 +69,7 @@ fn run(image: &Image, cuts: u64, seed: u64) -> Result<()> {
         },
         images: &[images::TOOLS],
         memory_mib: 2048,
-        kubelet: serde_json::json!({}),
+        node: serde_json::json!({}),
         agent: true,
         bond: Bond::Tied,
     })?;

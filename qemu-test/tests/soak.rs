@@ -46,7 +46,7 @@ fn boot(image: &Image) -> Result<Appliance> {
         storage: Storage::Files { data: DATA },
         images: &[images::ALL, images::LARGE].concat(),
         memory_mib: 6144,
-        kubelet: json!({}),
+        node: json!({}),
         agent: true,
         bond: Bond::Tied,
     })?;

@@ -135,7 +135,7 @@ fn setup<'a>(image: &'a Image, directory: &Path, disks: bool) -> Setup<'a> {
         },
         images: &[images::TOOLS],
         memory_mib: 2560,
-        kubelet: serde_json::json!({}),
+        node: serde_json::json!({}),
         agent: true,
         bond: Bond::Tied,
     }

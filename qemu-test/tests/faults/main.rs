@@ -1,5 +1,6 @@
 //! What goes wrong inside of guests, of vmms, at registries and on DATA stays
-//! there. DATA is small: images and a little more.
+//! there. DATA is small: images and a little more. At the end the machine powers
+//! off, pod after pod.
 
 use std::process::ExitCode;
 
@@ -10,15 +11,17 @@ use qemu_test::machine::Image;
 use qemu_test::pod::Pod;
 use qemu_test::process::Bond;
 use qemu_test::suite::{self, Scenario};
-use serde_json::json;
+use serde_json::{Value, json};
 
 mod data;
 mod guest_ends;
+mod node;
 mod registries;
 
 const DATA: u64 = 400 << 20;
 
 const SCENARIOS: &[Scenario] = &[
+    ("a_static_pod_has_a_mirror", node::a_static_pod_has_a_mirror),
     ("allocating_without_end", allocating_without_end),
     ("forking_without_end", forking_without_end),
     ("filling_the_overlay", filling_the_overlay),
@@ -47,6 +50,7 @@ const SCENARIOS: &[Scenario] = &[
     ("a_private_registry", registries::a_private_registry),
     // The only one to pull python, since it needs a large image.
     ("data_is_full", data::data_is_full),
+    ("pods_end_in_order", node::pods_end_in_order),
 ];
 
 fn main() -> ExitCode {
@@ -60,14 +64,7 @@ fn boot(image: &Image) -> Result<Appliance> {
         storage: Storage::Files { data: DATA },
         images: images::ALL,
         memory_mib: 2560,
-        // Pressure is told and soon over, but costs nobody anything.
-        kubelet: json!({
-            "evictionHard": {},
-            "evictionSoft": { "nodefs.available": "10%" },
-            "evictionSoftGracePeriod": { "nodefs.available": "10h" },
-            "evictionPressureTransitionPeriod": "5s",
-            "imageGCHighThresholdPercent": 100,
-        }),
+        node: json!({ "kubelet": kubelet(), "staticPods": [node::static_pod()] }),
         agent: true,
         bond: Bond::Tied,
     })?;
@@ -75,6 +72,19 @@ fn boot(image: &Image) -> Result<Appliance> {
     appliance.create(&Pod::script("bystander", "exec sleep 100000"))?;
     appliance.until_phase("bystander", "Running")?;
     Ok(appliance)
+}
+
+/// Pressure is told and soon over, but costs nobody anything.
+fn kubelet() -> Value {
+    json!({
+        "evictionHard": {},
+        "evictionSoft": { "nodefs.available": "10%" },
+        "evictionSoftGracePeriod": { "nodefs.available": "10h" },
+        "evictionPressureTransitionPeriod": "5s",
+        "imageGCHighThresholdPercent": 100,
+        "shutdownGracePeriod": "40s",
+        "shutdownGracePeriodCriticalPods": "15s",
+    })
 }
 
 /// The node is well and another pod didn't notice.

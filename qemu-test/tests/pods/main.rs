@@ -8,6 +8,7 @@ use qemu_test::images;
 use qemu_test::machine::Image;
 use qemu_test::process::Bond;
 use qemu_test::suite::{self, Scenario};
+use serde_json::json;
 
 mod health;
 mod jail;
@@ -99,7 +100,7 @@ fn boot(image: &Image) -> Result<Appliance> {
         storage: Storage::Files { data: DATA },
         images: images::ALL,
         memory_mib: 2560,
-        kubelet: pressure::kubelet(),
+        node: json!({ "kubelet": pressure::kubelet() }),
         agent: true,
         bond: Bond::Tied,
     })?;
