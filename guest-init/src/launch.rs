@@ -7,12 +7,13 @@ use crate::attempt::{Attempt, Input};
 use crate::cgroup::Group;
 use crate::errors::{failed, invalid, refuse};
 use crate::guest::Guest;
-use crate::order::{self, Enter, Order, Start};
+use crate::order::{self, Enter, Order, Root, Start};
 use crate::process::Child;
 use guest_protocol::{Container, Exec, Identity, Pod, Refusal, RefusalKind};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -118,9 +119,8 @@ fn begin(
     container: Container,
     pause: Option<u32>,
 ) -> Result<(Attempt, Child, Streams), Refusal> {
-    let found = guest.place.find_disk(&container.disk);
-    let absent = || format!("disk {:?}: not found", container.disk);
-    let root = found.ok_or_else(|| refuse(RefusalKind::NotFound, absent()))?;
+    let root = find(guest, &container.disk)?;
+    let images = mounted_images(guest, &container)?;
     let id = format!("{}.{}", container.name, container.attempt);
     let group = Group::create(&guest.place.cgroup, &id, container.limits);
     let group = group.map_err(failed("cgroup"))?;
@@ -139,6 +139,7 @@ fn begin(
                 container: container.clone(),
                 pod: pod.clone(),
                 root,
+                images,
                 cgroup: group.0.clone(),
                 scratch: guest.place.run.join("scratch"),
                 shm: guest.place.run.join("shm"),
@@ -173,6 +174,21 @@ fn begin(
     let who = (container, streams.identity.take());
     let attempt = Attempt::new(who, group, (child.pid, pidfd), directory, input);
     Ok((attempt, child, streams))
+}
+
+/// What its mounts of images are, by serial.
+fn mounted_images(guest: &Guest, container: &Container) -> Result<BTreeMap<String, Root>, Refusal> {
+    let mounts = container.mounts.iter();
+    let serials = mounts.filter_map(|mount| mount.disk.as_deref());
+    serials
+        .map(|serial| Ok((serial.to_owned(), find(guest, serial)?)))
+        .collect()
+}
+
+fn find(guest: &Guest, serial: &str) -> Result<Root, Refusal> {
+    let found = guest.place.find_disk(serial);
+    let absent = || format!("disk {serial:?}: not found");
+    found.ok_or_else(|| refuse(RefusalKind::NotFound, absent()))
 }
 
 /// The process whose namespace the container shares, if it shares one.

@@ -16,6 +16,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -48,6 +49,8 @@ pub(crate) struct Start {
     pub(crate) container: Container,
     pub(crate) pod: Pod,
     pub(crate) root: Root,
+    /// What its mounts of images are, by their disks' serials.
+    pub(crate) images: BTreeMap<String, Root>,
     pub(crate) cgroup: PathBuf,
     /// An empty directory to mount things on while the root is made.
     pub(crate) scratch: PathBuf,

@@ -110,13 +110,28 @@ struct MountAttributes {
     user_namespace: u64,
 }
 
-/// Takes writing away from a mount and all below it (mount_setattr(2)).
+const MOUNT_ATTR_RDONLY: u64 = 1;
+const MOUNT_ATTR_NOSUID: u64 = 2;
+const MOUNT_ATTR_NODEV: u64 = 4;
+const MOUNT_ATTR_NOEXEC: u64 = 8;
+
+/// Takes writing away from a mount and all below it.
 pub(crate) fn set_read_only(tree: impl AsFd) -> io::Result<()> {
+    set_attributes(tree, MOUNT_ATTR_RDONLY)
+}
+
+/// Leaves nothing but reading: no writing, programs, devices.
+pub(crate) fn set_data_only(tree: impl AsFd) -> io::Result<()> {
+    let data = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    set_attributes(tree, MOUNT_ATTR_RDONLY | data)
+}
+
+/// mount_setattr(2), of a mount and all below it.
+fn set_attributes(tree: impl AsFd, set: u64) -> io::Result<()> {
     use nix::libc::{AT_EMPTY_PATH, AT_RECURSIVE, SYS_mount_setattr, syscall};
-    const MOUNT_ATTR_RDONLY: u64 = 1;
     let tree = tree.as_fd();
     let attributes = MountAttributes {
-        set: MOUNT_ATTR_RDONLY,
+        set,
         clear: 0,
         propagation: 0,
         user_namespace: 0,

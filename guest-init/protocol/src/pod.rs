@@ -70,9 +70,13 @@ pub struct Mount {
     /// Absolute; made if the image lacks it, as a directory or a file.
     pub path: String,
     /// Relative; links are followed inside of the volume only. What is not there
-    /// is made as a directory. Empty for the whole volume.
+    /// is made as a directory, but not in an image. Empty for the whole volume.
     pub sub_path: String,
     pub read_only: bool,
+    /// The serial of the disk whose EROFS the volume is, if it is an image: it is
+    /// none of the pod's volumes then, and nothing in it can be written or run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
 }
 
 /// The whole content of a volume of files, which takes the place of what was

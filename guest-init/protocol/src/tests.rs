@@ -42,6 +42,7 @@ fn container() -> Container {
             path: "/data".to_owned(),
             sub_path: "a/b".to_owned(),
             read_only: true,
+            disk: Some("img1".to_owned()),
         }],
         target: Some("other".to_owned()),
     }

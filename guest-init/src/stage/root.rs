@@ -115,18 +115,7 @@ fn overlay(order: &Start) -> Result<(), Refusal> {
         fs::create_dir(layer.join(name)).map_err(failed(name))?;
     }
     let lower = scratch.join("lower");
-    match &order.root {
-        Root::Disk(device) => mount(
-            Some(device),
-            &lower,
-            Some("erofs"),
-            MsFlags::MS_RDONLY,
-            NONE,
-        )
-        .map_err(failed(format_args!("mount disk {}", container.disk)))?,
-        Root::Directory(path) => mount(Some(path), &lower, NONE, MsFlags::MS_BIND, NONE)
-            .map_err(failed(format_args!("bind {}", path.display())))?,
-    }
+    mount_image(&container.disk, &order.root, &lower)?;
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",
         lower.display(),
@@ -141,6 +130,16 @@ fn overlay(order: &Start) -> Result<(), Refusal> {
         Some(options.as_str()),
     )
     .map_err(failed("mount overlay"))
+}
+
+/// The file system of an image's disk.
+pub(super) fn mount_image(serial: &str, image: &Root, at: &Path) -> Result<(), Refusal> {
+    match image {
+        Root::Disk(device) => mount(Some(device), at, Some("erofs"), MsFlags::MS_RDONLY, NONE)
+            .map_err(failed(format_args!("mount disk {serial}"))),
+        Root::Directory(path) => mount(Some(path), at, NONE, MsFlags::MS_BIND, NONE)
+            .map_err(failed(format_args!("bind {}", path.display()))),
+    }
 }
 
 /// A directory for this attempt alone. What is left of earlier ones goes, as far

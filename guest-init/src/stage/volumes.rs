@@ -3,15 +3,16 @@
 //! A part is found as kubelet finds it (`pkg/volume/util/subpath`): links are
 //! followed as long as they stay in the volume, and what is missing is made with
 //! the volume's own mode. Who shares the volume may change it meanwhile; the
-//! kernel holds each step inside (`RESOLVE_BENEATH`).
+//! kernel holds each step inside (`RESOLVE_BENEATH`). In an image nothing can be
+//! made.
 
 use super::target::{self, Kind};
 use crate::errors::{failed, invalid};
-use crate::order::Start;
+use crate::order::{Root, Start};
 use guest_protocol::{Mount, Refusal, Volume, VolumeKind};
 use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, openat2};
 use rustix::io::Errno;
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::mount::{OpenTreeFlags, UnmountFlags, open_tree, unmount};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -29,22 +30,63 @@ pub(super) struct Tree {
 pub(super) fn trees(order: &Start) -> Result<Vec<Tree>, Refusal> {
     let mounts = order.container.mounts.iter().enumerate();
     let trees = mounts.map(|(index, mount)| {
+        let unknown = || invalid(format!("mounts[{index}].volume: no such volume"));
+        if let Some(serial) = &mount.disk {
+            let image = order.images.get(serial).ok_or_else(unknown)?;
+            return image_tree(index, mount, (serial, image), &order.scratch);
+        }
         let mut volumes = order.pod.volumes.iter();
         let volume = volumes.find(|volume| volume.name == mount.volume);
-        let unknown = || invalid(format!("mounts[{index}].volume: no such volume"));
         tree(index, mount, volume.ok_or_else(unknown)?, &order.volumes)
     });
     trees.collect()
 }
 
 fn tree(index: usize, mount: &Mount, volume: &Volume, base: &Path) -> Result<Tree, Refusal> {
-    let field = |name: &str, value: &str| format!("mounts[{index}].{name} {value:?}");
-    let volume_field = || field("volume", &mount.volume);
+    let tree = cut(index, mount, &base.join(&volume.name), part)?;
+    // Nobody but the host changes a volume of files.
+    if mount.read_only || volume.kind == VolumeKind::Files {
+        let restricted = crate::sys::set_read_only(&tree.tree);
+        restricted.map_err(failed(field(index, "volume", &mount.volume)))?;
+    }
+    Ok(tree)
+}
+
+/// `at` is an empty directory.
+fn image_tree(
+    index: usize,
+    mount: &Mount,
+    (serial, image): (&str, &Root),
+    at: &Path,
+) -> Result<Tree, Refusal> {
+    super::root::mount_image(serial, image, at)?;
+    let tree = cut(index, mount, at, |root, path| match path.is_empty() {
+        true => Ok(root),
+        false => open(&root, path),
+    })?;
+    let field = field(index, "volume", &mount.volume);
+    unmount(at, UnmountFlags::DETACH).map_err(failed(&field))?;
+    crate::sys::set_data_only(&tree.tree).map_err(failed(&field))?;
+    Ok(tree)
+}
+
+fn field(index: usize, name: &str, value: &str) -> String {
+    format!("mounts[{index}].{name} {value:?}")
+}
+
+/// What of the volume at `base` is mounted, found by `part`.
+fn cut(
+    index: usize,
+    mount: &Mount,
+    base: &Path,
+    part: impl FnOnce(OwnedFd, &str) -> Result<OwnedFd, Errno>,
+) -> Result<Tree, Refusal> {
+    let volume_field = || field(index, "volume", &mount.volume);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root = rustix::fs::openat(CWD, base.join(&volume.name), flags, Mode::empty());
+    let root = rustix::fs::openat(CWD, base, flags, Mode::empty());
     let root = root.map_err(failed(volume_field()))?;
     let part = part(root, &mount.sub_path).map_err(|error| {
-        let field = field("sub_path", &mount.sub_path);
+        let field = field(index, "sub_path", &mount.sub_path);
         match error {
             Errno::XDEV | Errno::LOOP => invalid(format!("{field}: leads out of the volume")),
             other => failed(field)(other),
@@ -55,10 +97,6 @@ fn tree(index: usize, mount: &Mount, volume: &Volume, base: &Path) -> Result<Tre
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = open_tree(&part, "", flags).map_err(failed(volume_field()))?;
-    // Nobody but the host changes a volume of files.
-    if mount.read_only || volume.kind == VolumeKind::Files {
-        crate::sys::set_read_only(&tree).map_err(failed(volume_field()))?;
-    }
     Ok(Tree { tree, kind })
 }
 

@@ -15,6 +15,9 @@
 //! too, as they do upstream. Device files don't work there: upstream's device
 //! cgroup refuses nearly all of them.
 //!
+//! A volume that is an image is none of these: each container mounts its disk
+//! anew, read-only, and it needs no other place.
+//!
 //! Bounds: `VOLUMES_MAX` volumes, [`MOUNTS_MAX`] mounts of a container. A volume
 //! in memory without a size may grow to half of it, the kernel's own limit; one
 //! on the disk ends where its slice does.
@@ -176,7 +179,8 @@ pub(crate) fn check_mounts(pod: &Pod, container: &Container) -> Result<(), Refus
     }
     for (index, mount) in container.mounts.iter().enumerate() {
         let field = format!("mounts[{index}]");
-        if pod.volumes.iter().all(|volume| volume.name != mount.volume) {
+        let known = pod.volumes.iter().any(|volume| volume.name == mount.volume);
+        if !known && mount.disk.is_none() {
             let name = cut(&mount.volume);
             return Err(invalid(format!("{field}.volume {name:?}: no such volume")));
         }

@@ -379,6 +379,7 @@ fn mounts_of_a_container_are_checked() {
         path: path.to_owned(),
         sub_path: sub_path.to_owned(),
         read_only: false,
+        disk: None,
     };
     let checked = |mounts: Vec<Mount>| {
         let container = Container {

@@ -40,6 +40,7 @@ fn figures_are_those_of_the_running_attempt() {
             path: "/data".to_owned(),
             sub_path: String::new(),
             read_only: false,
+            disk: None,
         }],
         ..shell("burner", script)
     };

@@ -57,6 +57,7 @@ fn with_volume(name: &str, attempt: u32, script: &str) -> Container {
             path: "/v".to_owned(),
             sub_path: String::new(),
             read_only: false,
+            disk: None,
         }],
         ..shell(name, script)
     }

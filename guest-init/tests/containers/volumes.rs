@@ -37,6 +37,7 @@ fn mount(volume: &str, path: &str) -> Mount {
         path: path.to_owned(),
         sub_path: String::new(),
         read_only: false,
+        disk: None,
     }
 }
 
@@ -320,6 +321,59 @@ fn no_link_of_a_volume_leads_out_of_the_root_that_is_made() {
     assert!(refusal.message.contains("permission denied"), "{refusal}");
     assert_eq!(run(&guest, &mut control, second), "made\n");
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+/// A mount of the disk that also is the containers' root.
+fn image(path: &str, sub_path: &str) -> Mount {
+    Mount {
+        disk: Some("busybox".to_owned()),
+        ..part("image", path, sub_path)
+    }
+}
+
+#[test]
+fn an_image_is_a_volume_to_read() {
+    let Some((guest, mut control)) = guest_with(&pod()) else {
+        return;
+    };
+    let script = "head -n 1 /image/etc/passwd; cat /one | wc -l; test -f /made/group && echo part
+        touch /image/x; /image/bin/true 2>/dev/null || echo no program
+        grep -c '/image erofs ro,nosuid,nodev,noexec' /proc/mounts; /bin/true && echo own program";
+    let mounts = vec![
+        image("/image", ""),
+        image("/one", "etc/passwd"),
+        image("/made", "./etc/"),
+    ];
+    for attempt in 0..2 {
+        let main = Container {
+            attempt,
+            ..mounted(shell("main", script), mounts.clone())
+        };
+        assert_eq!(
+            run(&guest, &mut control, main),
+            "root:x:0:0::/root:/bin/sh\n2\npart\nno program\n1\nown program\n\
+             touch: /image/x: Read-only file system\n"
+        );
+    }
+    let other = Mount {
+        disk: Some("other".to_owned()),
+        ..image("/a", "")
+    };
+    for (mount, wanted) in [
+        (
+            image("/a", "etc/none"),
+            "mounts[0].sub_path \"etc/none\": no such file",
+        ),
+        (
+            image("/a", "etc/hosts"),
+            "mounts[0].sub_path \"etc/hosts\": leads out of the volume",
+        ),
+        (other, "disk \"other\": not found"),
+    ] {
+        let bad = mounted(shell("bad", "true"), vec![mount]);
+        let refusal = control.start(bad).unwrap_err();
+        assert!(refusal.message.starts_with(wanted), "{refusal}");
+    }
 }
 
 #[test]

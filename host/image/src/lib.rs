@@ -33,7 +33,7 @@ pub use config::{CaBundle, Config, ConfigError, Limits, Proxy, Registry, Timeout
 pub use convert::convert_child;
 pub use credentials::{Credentials, Keyring, SecretError, SecretFormat};
 pub use digest::{Digest, DigestError};
-pub use error::{Kind, PullError, Step};
+pub use error::{Failure, Kind, PullError, Step};
 pub use image::{Image, ImageConfig, PullPolicy, Stored, Usage};
 pub use images::{Images, OpenError};
 pub use reference::{DOCKER_HUB, Reference, ReferenceError};

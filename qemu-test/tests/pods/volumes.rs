@@ -1,9 +1,10 @@
-//! Volumes: shared memory, and files that follow their sources.
+//! Volumes: shared memory, files that follow their sources, and an image.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use qemu_test::appliance::{Appliance, POD};
+use qemu_test::images::PAGE;
 use qemu_test::pod::Pod;
 use qemu_test::wait;
 use serde_json::json;
@@ -16,6 +17,8 @@ const LOOK: &str = "cat /files/color /files/sub/name /files/labels; echo; cat /o
     touch /files/x 2>/dev/null || echo read-only
     dd if=/dev/zero of=/scratch/full bs=64k count=32 2>/dev/null || echo full
     rm /scratch/full; ls -ld /scratch | cut -c1-10
+    cat /page/index.html; touch /page/x 2>/dev/null || echo kept
+    /programs/busybox true 2>/dev/null || echo no program
     echo told > /scratch/dir/word; exec sleep 100000";
 
 fn pod() -> Pod {
@@ -31,6 +34,8 @@ fn pod() -> Pod {
         {"name": "hidden", "mountPath": "/one", "subPath": "key"},
         {"name": "scratch", "mountPath": "/scratch"},
         {"name": "scratch", "mountPath": "/scratch/dir", "subPath": "dir"},
+        {"name": "nginx", "mountPath": "/page", "subPath": "srv/www"},
+        {"name": "own", "mountPath": "/programs", "subPath": "bin"},
     ]);
     let other =
         json!([{"name": "scratch", "mountPath": "/in", "subPath": "dir", "readOnly": true}]);
@@ -46,6 +51,8 @@ fn pod() -> Pod {
                 {"name": "files", "projected": {"sources": files}},
                 {"name": "hidden", "secret": {"secretName": "hidden"}},
                 {"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}},
+                {"name": "nginx", "image": {"reference": "nginx"}},
+                {"name": "own", "image": {"reference": "busybox"}},
             ]),
         )
         .with("/spec/containers/0/volumeMounts", mounts)
@@ -73,8 +80,9 @@ pub(crate) fn volumes_hold_files_and_follow(appliance: &mut Appliance) -> Result
         "--from-literal=color=blue",
     ])?;
     appliance.until_phase("volumes", "Running")?;
-    let wanted = "bluevolumestier=\"web\"\nword\nread-only\nfull\ndrwxrwxrwx\n";
-    until_log(appliance, "main", wanted)?;
+    let files = "bluevolumestier=\"web\"\nword\nread-only\nfull\ndrwxrwxrwx\n";
+    let wanted = format!("{files}{PAGE}kept\nno program\n");
+    until_log(appliance, "main", &wanted)?;
     until_log(
         appliance,
         "reader",

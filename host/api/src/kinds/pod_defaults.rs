@@ -173,6 +173,11 @@ fn default_volume(volume: &mut Map<String, Value>) {
     if let Some(path) = member(volume, "hostPath") {
         default(path, "type", "");
     }
+    if let Some(image) = member(volume, "image") {
+        let reference = image.get("reference").and_then(Value::as_str);
+        let policy = pull_policy(reference.unwrap_or_default());
+        default_text(image, "pullPolicy", policy);
+    }
     let Some(projected) = member(volume, "projected") else {
         return;
     };

@@ -92,6 +92,7 @@ const SOURCES: &[&str] = &[
     "downwardAPI",
     "projected",
     "emptyDir",
+    "image",
 ];
 
 const CONTAINER: &[Row] = &[
@@ -306,6 +307,10 @@ mod tests {
                 json!({"volumes": [{"name": "a", "emptyDir": {"medium": "Memory"}},
                     {"name": "b", "hostPath": {"path": "/"}}]}),
                 "spec.volumes[1].hostPath",
+            ),
+            (
+                json!({"volumes": [{"name": "a", "image": {"reference": "a:1"}}]}),
+                "",
             ),
             (
                 json!({"volumes": [{"name": "a", "projected": {"sources": [

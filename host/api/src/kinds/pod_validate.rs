@@ -8,7 +8,7 @@ use serde_json::Value;
 
 const RESTART: &[&str] = &["Always", "OnFailure", "Never"];
 const DNS: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
-const PULL: &[&str] = &["Always", "IfNotPresent", "Never"];
+pub(super) const PULL: &[&str] = &["Always", "IfNotPresent", "Never"];
 const MESSAGE: &[&str] = &["FallbackToLogsOnError", "File"];
 
 const HOST_SHARING: &[(&str, &str)] = &[
@@ -18,7 +18,9 @@ const HOST_SHARING: &[(&str, &str)] = &[
 ];
 
 pub(super) fn validate(pod: &Value, errors: &mut Errors) {
-    validate_spec(&pod["spec"], &Path::new("spec"), errors);
+    let spec = Path::new("spec");
+    validate_spec(&pod["spec"], &spec, errors);
+    pod_volumes::validate_references(&pod["spec"], &spec, errors);
 }
 
 /// A new pod has no ephemeral containers.

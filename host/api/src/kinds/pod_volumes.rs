@@ -2,6 +2,7 @@
 //! containers mount them.
 
 use super::pod_placement::one_of;
+use super::pod_validate::PULL;
 use crate::field::{Errors, Path};
 use crate::{facts, meta, names};
 use serde_json::Value;
@@ -24,6 +25,19 @@ pub(super) fn validate(spec: &Value, path: &Path, errors: &mut Errors) -> Vec<St
         validate_source(volume, &at, errors);
     }
     known
+}
+
+/// A pod says which image a volume is; a template may leave it to who makes pods.
+pub(super) fn validate_references(spec: &Value, path: &Path, errors: &mut Errors) {
+    for (i, volume) in meta::list(spec, &["volumes"]).iter().enumerate() {
+        let Some(image) = volume.get("image") else {
+            continue;
+        };
+        if meta::text(image, &["reference"]).is_empty() {
+            let at = path.child("volumes").index(i).child("image");
+            errors.required(&at.child("reference"), "");
+        }
+    }
 }
 
 fn validate_source(volume: &Value, at: &Path, errors: &mut Errors) {
@@ -61,6 +75,9 @@ fn validate_source(volume: &Value, at: &Path, errors: &mut Errors) {
     }
     if let Some(down) = volume.get("downwardAPI") {
         validate_items(down, &at.child("downwardAPI"), errors);
+    }
+    if let Some(image) = volume.get("image") {
+        one_of(image, "pullPolicy", PULL, &at.child("image"), errors);
     }
     for (i, source) in meta::list(volume, &["projected", "sources"])
         .iter()

@@ -61,6 +61,20 @@ fn pods_are_refused_with_the_field_named() {
             "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
         ),
         (
+            one(json!({"volumes": [{"name": "v", "image": {"reference": "r:1"}}]})),
+            "",
+        ),
+        (
+            one(json!({"volumes": [{"name": "v", "image": {}}]})),
+            "spec.volumes[0].image.reference: Required value",
+        ),
+        (
+            one(
+                json!({"volumes": [{"name": "v", "image": {"reference": "r", "pullPolicy": "x"}}]}),
+            ),
+            "spec.volumes[0].image.pullPolicy: Unsupported value: \"x\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+        ),
+        (
             pod(json!({"hostNetwork": true, "containers": [{"name": "a", "image": "i"}]})),
             "spec.hostNetwork: Forbidden: pods are micro-VMs and cannot share the network of the host",
         ),
@@ -236,7 +250,8 @@ fn a_pods_defaults() {
     let k = by_resource("", "v1", "pods").unwrap();
     let mut p = pod(json!({"containers": [
         {"name": "a", "image": "nginx", "resources": {"limits": {"cpu": "1"}}, "livenessProbe": {"httpGet": {"port": 80}}},
-        {"name": "b", "image": "nginx:1.2"}], "volumes": [{"name": "v"}]}));
+        {"name": "b", "image": "nginx:1.2"}], "volumes": [{"name": "v"},
+        {"name": "w", "image": {"reference": "a/b"}}, {"name": "x", "image": {"reference": "a:1"}}]}));
     k.prepare_create(&mut p);
     k.default(&mut p);
     let spec = &p["spec"];
@@ -250,6 +265,8 @@ fn a_pods_defaults() {
         "/"
     );
     assert_eq!(spec["volumes"][0]["emptyDir"], json!({}));
+    assert_eq!(spec["volumes"][1]["image"]["pullPolicy"], "Always");
+    assert_eq!(spec["volumes"][2]["image"]["pullPolicy"], "IfNotPresent");
     assert_eq!(
         p["status"],
         json!({"phase": "Pending", "qosClass": "Burstable"})
@@ -262,7 +279,8 @@ fn a_pods_defaults() {
 #[test]
 fn pod_updates_may_only_change_what_upstream_lets_them() {
     let k = by_resource("", "v1", "pods").unwrap();
-    let mut old = pod(json!({"containers": [{"name": "a", "image": "1"}]}));
+    let mut old = pod(json!({"containers": [{"name": "a", "image": "1"}],
+        "volumes": [{"name": "v", "image": {"reference": "1"}}]}));
     k.default(&mut old);
     for (path, value, fine) in [
         ("/spec/containers/0/image", json!("2"), true),
@@ -270,6 +288,7 @@ fn pod_updates_may_only_change_what_upstream_lets_them() {
         ("/spec/restartPolicy", json!("Never"), false),
         ("/spec/containers/0/command", json!(["x"]), false),
         ("/spec/nodeName", json!("n"), false),
+        ("/spec/volumes/0/image/reference", json!("2"), false),
         ("/spec/tolerations", json!([{"operator": "Exists"}]), true),
     ] {
         let mut new = old.clone();

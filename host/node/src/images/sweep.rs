@@ -7,8 +7,8 @@
 
 use super::ImageSource;
 use super::policy::{Candidate, Policy};
-use crate::pod::observed::Machine;
-use crate::pod::view::{View, image_of, is_terminal, statuses};
+use crate::pod::observed::{Image as Known, Machine};
+use crate::pod::view::{View, is_terminal, statuses};
 use crate::worker::Shown;
 use guest_protocol::Filesystem;
 use image::{Reference, Stored};
@@ -128,13 +128,23 @@ fn candidates(stored: &[Stored], used: &BTreeSet<String>) -> Vec<Candidate> {
 fn in_use(pods: &[Shown], images: &dyn ImageSource, stored: &[Stored]) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     for shown in pods.iter().filter(|shown| !is_over(shown)) {
-        for (_, container) in View(&shown.pod).containers() {
-            let reference = Reference::try_from(image_of(container).to_owned()).ok();
+        for (image, _) in View(&shown.pod).images() {
+            let reference = Reference::try_from(image.to_owned()).ok();
             let image = reference.and_then(|reference| images.get(&reference));
             ids.extend(image.map(|image| image.id.clone()));
         }
-        for container in statuses(&shown.status) {
-            let runs = |one: &&Stored| one.image.repo_digest == container.image_id;
+        let shown_ids = statuses(&shown.status).map(|container| &container.image_id);
+        // Of volumes no status tells.
+        let known = shown
+            .observed
+            .images
+            .values()
+            .filter_map(|image| match image {
+                Known::Ready(info) => Some(&info.id),
+                Known::Ensuring { .. } | Known::Failed { .. } => None,
+            });
+        for digest in shown_ids.chain(known) {
+            let runs = |one: &&Stored| one.image.repo_digest == *digest;
             ids.extend(stored.iter().filter(runs).map(|one| one.image.id.clone()));
         }
     }

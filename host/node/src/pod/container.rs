@@ -36,6 +36,8 @@ pub(crate) struct ImageConfig {
 #[derive(Clone, Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) disk: &'a str,
+    /// The disks of the volumes that are images, by volume.
+    pub(crate) volumes: &'a BTreeMap<String, String>,
     pub(crate) overlay_size: u64,
     pub(crate) host: &'a HostFacts,
 }
@@ -85,7 +87,7 @@ pub(crate) fn describe(
         stop_signal: stop_signal(own_signal(container).unwrap_or(&image.stop_signal)),
         termination_message_path: path.unwrap_or(TERMINATION_LOG).to_owned(),
         files,
-        mounts: super::volumes::mounts(view, container, &known)?,
+        mounts: super::volumes::mounts(view, container, &known, place.volumes)?,
         target: view.target(&container.name).map(str::to_owned),
     })
 }
@@ -328,6 +330,7 @@ mod tests {
         let host = HostFacts::default();
         let place = Place {
             disk: "img0",
+            volumes: &BTreeMap::new(),
             overlay_size: 1 << 20,
             host: &host,
         };

@@ -4,7 +4,7 @@
 //! pod says later.
 
 use super::observed::Observed;
-use super::view::{View, image_of};
+use super::view::View;
 use serde::{Deserialize, Serialize};
 
 /// The most images of a machine at its start. It has 14 slots for disks, and
@@ -58,8 +58,8 @@ impl Observed {
     /// A new machine gets the images that are there.
     pub(super) fn begin_disks(&mut self, view: View<'_>) {
         let all = view.containers().map(|(_, container)| container);
-        let ready = all.filter(|container| self.has_image(container));
-        self.disks = Disks::new(ready.map(image_of));
+        let ready = all.filter(|container| self.has_images(view, container));
+        self.disks = Disks::new(ready.flat_map(|container| view.needed_images(container)));
     }
 }
 

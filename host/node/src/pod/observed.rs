@@ -19,7 +19,7 @@
 use super::backoff::Backoff;
 use super::disks::Disks;
 use super::health::{Acted, Doom, Health};
-use super::view::{View, image_of};
+use super::view::View;
 use guest_protocol::{ContainerState as GuestContainer, Identity};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, PodStatus};
@@ -498,8 +498,10 @@ impl Observed {
         view.grace_ms().min(most.unwrap_or(u64::MAX))
     }
 
-    pub(crate) fn has_image(&self, container: &Container) -> bool {
-        matches!(self.images.get(image_of(container)), Some(Image::Ready(_)))
+    /// Whether all images are here without which the container can't start.
+    pub(crate) fn has_images<'a>(&self, view: View<'a>, container: &'a Container) -> bool {
+        let mut needed = view.needed_images(container);
+        needed.all(|image| matches!(self.images.get(image), Some(Image::Ready(_))))
     }
 
     pub(crate) fn any_active(&self) -> bool {

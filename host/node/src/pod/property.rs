@@ -1,6 +1,8 @@
 //! A world in which steps are carried out with delays, failures and crashes,
 //! driven at random: whatever happens, no attempt runs twice, attempts only
 //! grow, terminal pods stay terminal, and planning settles.
+//!
+//! Size: it is one world, all of whose parts know each other.
 
 use super::health::{Act, Acted, Outcome};
 use super::observed::{
@@ -30,6 +32,9 @@ impl Random {
         self.next().is_multiple_of(n)
     }
 }
+
+/// The image that the first container mounts, in some pods.
+const VOLUME: &str = "w:1";
 
 /// A container with some of what a container may have.
 fn container(random: &mut Random, name: &str) -> Value {
@@ -94,9 +99,16 @@ impl World {
         }
         let mut spec =
             json!({"restartPolicy": policy, "containers": mains, "initContainers": inits});
+        let mut volumes = vec![];
         if random.one_in(3) {
-            spec["volumes"] = json!([{"name": "v", "configMap": {"name": "m"}}]);
+            volumes.push(json!({"name": "v", "configMap": {"name": "m"}}));
         }
+        if random.one_in(3) {
+            volumes.push(json!({"name": "w", "image": {"reference": VOLUME}}));
+            let mounts = json!([{"name": "w", "mountPath": "/w"}]);
+            spec["containers"][0]["volumeMounts"] = mounts;
+        }
+        spec["volumes"] = json!(volumes);
         let now = Timestamp::from_second(1_800_000_000).expect("in range");
         Self {
             random,
@@ -486,8 +498,12 @@ impl World {
             ["i", "s", "e"].contains(&container.as_str()) || self.inits_done(),
             "seed {seed}: {key:?} before its init containers"
         );
-        let disk = self.observed.disks.of(&format!("{container}:1"));
-        assert!(disk.is_some(), "seed {seed}: {key:?} without a disk");
+        let view = View(&self.pod);
+        let (_, described) = view.container(&container).expect("the pod's");
+        for image in view.needed_images(described) {
+            let disk = self.observed.disks.of(image);
+            assert!(disk.is_some(), "seed {seed}: {key:?} without {image}");
+        }
         self.ran.push(key);
         let news = GuestContainer {
             name: container.clone(),

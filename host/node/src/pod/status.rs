@@ -276,32 +276,11 @@ fn container_state(
 
 /// Why a container waits that never ran.
 fn first_wait(view: View<'_>, container: &Container, observed: &Observed) -> ContainerState {
-    let image = image_of(container);
-    let (failure, announced) = match observed.images.get(image) {
-        Some(Image::Failed {
-            failure, announced, ..
-        }) => (Some(failure), *announced),
-        Some(Image::Ensuring { failure, .. }) => (failure.as_ref(), true),
-        Some(Image::Ready(_)) | None => (None, false),
-    };
-    if let Some(failure) = failure {
-        let cause = &failure.message;
-        return match failure.kind {
-            ImageFailureKind::Pull if announced => {
-                let text = format!("Back-off pulling image \"{image}\": ErrImagePull: {cause}");
-                waiting("ImagePullBackOff", Some(text))
-            }
-            ImageFailureKind::Pull => waiting("ErrImagePull", Some(cause.clone())),
-            ImageFailureKind::Name => {
-                let text = format!("Failed to apply default image tag \"{image}\": {cause}");
-                waiting("InvalidImageName", Some(text))
-            }
-            ImageFailureKind::Never => {
-                let text =
-                    format!("Container image \"{image}\" is not present with pull policy of Never");
-                waiting("ErrImageNeverPull", Some(text))
-            }
-        };
+    // Upstream looks at volumes first.
+    let mounted = view.mounted_images(container).map(|(_, image)| image);
+    let mut images = mounted.chain([image_of(container)]);
+    if let Some(state) = images.find_map(|image| image_wait(image, observed)) {
+        return state;
     }
     let initializing = !view.inits().is_empty() && !initialized(view, observed);
     waiting(
@@ -312,6 +291,34 @@ fn first_wait(view: View<'_>, container: &Container, observed: &Observed) -> Con
         },
         None,
     )
+}
+
+/// What is wrong with an image.
+fn image_wait(image: &str, observed: &Observed) -> Option<ContainerState> {
+    let (failure, announced) = match observed.images.get(image)? {
+        Image::Failed {
+            failure, announced, ..
+        } => (failure, *announced),
+        Image::Ensuring { failure, .. } => (failure.as_ref()?, true),
+        Image::Ready(_) => return None,
+    };
+    let cause = &failure.message;
+    let (reason, text) = match failure.kind {
+        ImageFailureKind::Pull if announced => (
+            "ImagePullBackOff",
+            format!("Back-off pulling image \"{image}\": ErrImagePull: {cause}"),
+        ),
+        ImageFailureKind::Pull => ("ErrImagePull", cause.clone()),
+        ImageFailureKind::Name => (
+            "InvalidImageName",
+            format!("Failed to apply default image tag \"{image}\": {cause}"),
+        ),
+        ImageFailureKind::Never => (
+            "ErrImageNeverPull",
+            format!("Container image \"{image}\" is not present with pull policy of Never"),
+        ),
+    };
+    Some(waiting(reason, Some(text)))
 }
 
 fn waiting(reason: &str, message: Option<String>) -> ContainerState {

@@ -3,7 +3,7 @@
 use super::Pod;
 use super::observed::Terminated;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerStatus, LifecycleHandler, PodSpec, PodStatus,
+    Container, ContainerStatus, ImageVolumeSource, LifecycleHandler, PodSpec, PodStatus,
 };
 use machine_spec::MachineId;
 
@@ -26,11 +26,12 @@ pub(crate) enum RestartPolicy {
     Never,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The more of them a pod has for an image, the more it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PullPolicy {
-    Always,
-    IfNotPresent,
     Never,
+    IfNotPresent,
+    Always,
 }
 
 /// The grace period of a pod that names none (upstream's default), in seconds.
@@ -103,6 +104,50 @@ impl<'a> View<'a> {
 
     pub(crate) fn container(self, name: &str) -> Option<(Role, &'a Container)> {
         self.containers().find(|(_, c)| c.name == name)
+    }
+
+    /// The volumes that are images (KEP-4639), by name.
+    pub(crate) fn image_volumes(self) -> impl Iterator<Item = (&'a str, &'a ImageVolumeSource)> {
+        let volumes = self.spec().and_then(|spec| spec.volumes.as_deref());
+        let volumes = volumes.unwrap_or_default().iter();
+        volumes.filter_map(|volume| Some((volume.name.as_str(), volume.image.as_ref()?)))
+    }
+
+    /// Those of them that a container mounts: their names and references.
+    pub(crate) fn mounted_images(
+        self,
+        container: &Container,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let mounts = |name: &str| {
+            let mut mounts = container.volume_mounts.iter().flatten();
+            mounts.any(|mount| mount.name == name)
+        };
+        self.image_volumes()
+            .filter(move |(name, _)| mounts(name))
+            .map(|(name, source)| (name, reference_of(source)))
+    }
+
+    /// All images without which a container can't start.
+    pub(crate) fn needed_images(self, container: &'a Container) -> impl Iterator<Item = &'a str> {
+        let mounted = self.mounted_images(container);
+        std::iter::once(image_of(container)).chain(mounted.map(|(_, reference)| reference))
+    }
+
+    /// All images of the pod, each as often as it is asked for; as upstream also
+    /// those of volumes that nobody mounts.
+    pub(crate) fn images(self) -> impl Iterator<Item = (&'a str, PullPolicy)> {
+        let own = self.containers();
+        let own = own.map(|(_, container)| (image_of(container), pull_policy(container)));
+        own.chain(self.image_volumes().map(|(_, source)| {
+            let reference = reference_of(source);
+            (reference, policy(source.pull_policy.as_deref(), reference))
+        }))
+    }
+
+    /// How an image is pulled that is one of the pod's.
+    pub(crate) fn pull_policy(self, image: &str) -> Option<PullPolicy> {
+        let own = self.images().filter(|(own, _)| *own == image);
+        own.map(|(_, policy)| policy).max()
     }
 
     pub(crate) fn deleting(self) -> bool {
@@ -188,13 +233,21 @@ pub(crate) fn image_of(container: &Container) -> &str {
     container.image.as_deref().unwrap_or_default()
 }
 
-/// `imagePullPolicy`, with upstream's default when it is absent.
-pub(crate) fn pull_policy(container: &Container) -> PullPolicy {
-    match container.image_pull_policy.as_deref() {
+pub(crate) fn reference_of(source: &ImageVolumeSource) -> &str {
+    source.reference.as_deref().unwrap_or_default()
+}
+
+fn pull_policy(container: &Container) -> PullPolicy {
+    policy(container.image_pull_policy.as_deref(), image_of(container))
+}
+
+/// What is given, or upstream's default.
+fn policy(given: Option<&str>, image: &str) -> PullPolicy {
+    match given {
         Some("Always") => PullPolicy::Always,
         Some("IfNotPresent") => PullPolicy::IfNotPresent,
         Some("Never") => PullPolicy::Never,
-        _ => default_pull_policy(image_of(container)),
+        _ => default_pull_policy(image),
     }
 }
 
@@ -233,6 +286,40 @@ mod tests {
         ] {
             assert_eq!(default_pull_policy(image), policy, "{image}");
         }
+    }
+
+    #[test]
+    fn images_are_the_containers_and_the_volumes() {
+        let pod = super::super::samples::pod(serde_json::json!({
+            "volumes": [
+                {"name": "d", "emptyDir": {}},
+                {"name": "v", "image": {"reference": "b:1", "pullPolicy": "Always"}},
+                {"name": "w", "image": {"reference": "c"}},
+            ],
+            "containers": [
+                {"name": "a", "image": "a:1", "volumeMounts": [
+                    {"name": "v", "mountPath": "/x"}, {"name": "d", "mountPath": "/d"},
+                    {"name": "v", "mountPath": "/y", "subPath": "y"}]},
+                {"name": "b", "image": "b:1", "imagePullPolicy": "Never"},
+            ],
+        }));
+        let view = View(&pod);
+        let all: Vec<_> = view.images().map(|(image, _)| image).collect();
+        assert_eq!(all, ["a:1", "b:1", "b:1", "c"]);
+        for (image, policy) in [
+            ("a:1", Some(PullPolicy::IfNotPresent)),
+            ("b:1", Some(PullPolicy::Always)),
+            ("c", Some(PullPolicy::Always)),
+            ("d", None),
+        ] {
+            assert_eq!(view.pull_policy(image), policy, "{image}");
+        }
+        let needs = |container: &str| -> Vec<&str> {
+            let (_, container) = view.container(container).expect("given");
+            view.needed_images(container).collect()
+        };
+        assert_eq!(needs("a"), ["a:1", "b:1"]);
+        assert_eq!(needs("b"), ["b:1"]);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Images of tests: every name stands for the first, and others lie about.
 
 use crate::images::ImageSource;
-use image::{Credentials, Image, ImageConfig, PullError, PullPolicy, Reference, Stored};
+use image::{
+    Credentials, Failure, Image, ImageConfig, Kind, PullError, PullPolicy, Reference, Step, Stored,
+};
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -15,6 +17,8 @@ pub(super) struct Shelf {
     stored: Mutex<Vec<Stored>>,
     /// The end of a reference to an image that is still on its way.
     on_the_way: Mutex<Option<&'static str>>,
+    /// The end of a reference that no registry knows.
+    unknown: Mutex<Option<&'static str>>,
 }
 
 impl Shelf {
@@ -27,6 +31,7 @@ impl Shelf {
         Self {
             stored: Mutex::new(vec![stored(image, 0)]),
             on_the_way: Mutex::default(),
+            unknown: Mutex::default(),
         }
     }
 
@@ -39,6 +44,11 @@ impl Shelf {
     /// Pulls of references with such an end take until this is called with none.
     pub(super) fn delay(&self, end: Option<&'static str>) {
         *self.on_the_way.lock().unwrap() = end;
+    }
+
+    /// Pulls of references with such an end fail.
+    pub(super) fn lack(&self, end: &'static str) {
+        *self.unknown.lock().unwrap() = Some(end);
     }
 
     pub(super) fn ids(&self) -> Vec<String> {
@@ -74,9 +84,11 @@ fn stored(image: Image, unused: u64) -> Stored {
 
 impl ImageSource for Shelf {
     fn get(&self, reference: &Reference) -> Option<Arc<Image>> {
-        let on_the_way = *self.on_the_way.lock().unwrap();
-        let comes = on_the_way.is_some_and(|end| reference.to_string().ends_with(end));
-        (!comes).then(|| self.first())
+        let is = |end: &Mutex<Option<&str>>| {
+            let end = *end.lock().unwrap();
+            end.is_some_and(|end| reference.to_string().ends_with(end))
+        };
+        (!is(&self.on_the_way) && !is(&self.unknown)).then(|| self.first())
     }
 
     fn ensure<'a>(
@@ -86,6 +98,11 @@ impl ImageSource for Shelf {
         _: &'a [Credentials],
     ) -> Later<'a, Result<Arc<Image>, PullError>> {
         Box::pin(async move {
+            let unknown = *self.unknown.lock().unwrap();
+            if unknown.is_some_and(|end| reference.to_string().ends_with(end)) {
+                let failure = Failure::new(Kind::NotFound, "not found");
+                return Err(PullError::new(reference, Step::Resolve, failure));
+            }
             loop {
                 match self.get(reference) {
                     Some(image) => return Ok(image),

@@ -49,7 +49,8 @@ struct Inner {
     ends: broadcast::Sender<(MachineId, i32)>,
     /// Every start that a guest carried out: machine, container, attempt.
     started: Mutex<Vec<(u32, String, u32)>>,
-    /// Every container that a guest was asked to stop, and every command.
+    /// Every container that a guest was asked to stop, every command, and every
+    /// image that is mounted.
     done: Mutex<Vec<String>>,
     launches: Mutex<u32>,
     /// How many control sessions were opened.
@@ -82,7 +83,7 @@ impl Init {
         change(&mut self.0.script.lock().unwrap());
     }
 
-    /// Stops and commands, in order; each command once.
+    /// Stops, commands and mounts of images, in order; each command once.
     pub(super) fn done(&self) -> Vec<String> {
         let mut done = self.0.done.lock().unwrap().clone();
         done.dedup();
@@ -485,6 +486,12 @@ impl Guest {
                 let known = state.containers.get(&container.name);
                 if known.is_some_and(|known| known.attempt >= container.attempt) {
                     return Ok(Answer::Done);
+                }
+                for mount in &container.mounts {
+                    let Some(disk) = &mount.disk else { continue };
+                    assert!(state.disks.contains(disk), "{container:?}");
+                    let mounted = format!("{} mounts {disk} at {}", container.name, mount.path);
+                    self.0.init.0.done.lock().unwrap().push(mounted);
                 }
                 let started = (self.0.number, container.name.clone(), container.attempt);
                 self.0.init.0.started.lock().unwrap().push(started);

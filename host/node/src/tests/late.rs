@@ -1,5 +1,7 @@
-//! What comes to a pod whose machine runs: images, and containers.
+//! What comes to a pod whose machine runs: images, volumes that are images, and
+//! containers.
 
+use super::api::Api;
 use super::init::Script;
 use super::scenarios::{POD, Stage, one, running};
 use crate::Shutdown;
@@ -35,6 +37,75 @@ async fn containers_start_as_their_images_come() {
     assert_eq!(stage.init.disks(), ["img0", "img1"]);
     let started: Vec<u32> = stage.init.started().iter().map(|(m, ..)| *m).collect();
     assert_eq!(started, [1, 1, 1], "in one machine, each once");
+    node.stop(Shutdown::Restart).await;
+}
+
+/// A pod whose first container mounts an image; the second doesn't.
+fn with_image() -> Value {
+    let mut spec = one("Always");
+    spec["volumes"] = json!([{"name": "v", "image": {"reference": "v:1"}}]);
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+    let containers = spec["containers"].as_array_mut().unwrap();
+    containers.push(json!({"name": "b", "image": "b:1"}));
+    spec
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_is_a_volume_in_each_machine() {
+    let stage = Stage::new(Script::default());
+    stage.images.delay(Some("/v:1"));
+    let node = stage.node();
+    stage.apply(with_image());
+    let second = |s: &Value| runs(&s["containerStatuses"][1]);
+    let status = stage.status("who needs no volume runs", second).await;
+    let waiting = &status["containerStatuses"][0]["state"]["waiting"]["reason"];
+    assert_eq!(waiting, "ContainerCreating");
+    stage.images.delay(None);
+    let both = |s: &Value| running(s) && runs(&s["containerStatuses"][1]);
+    let status = stage.status("both run", both).await;
+    let mounts = &status["containerStatuses"][0]["volumeMounts"];
+    assert_eq!(*mounts, json!([{"name": "v", "mountPath": "/v"}]));
+    assert_eq!(stage.init.disks(), ["img0", "img1", "img2"]);
+    // A new node starts it again, with the disk that the machine has.
+    node.stop(Shutdown::Restart).await;
+    let node = stage.node();
+    stage.init.sessions(2).await;
+    stage.init.end_container("a", End::Code(1));
+    let again = |s: &Value| both(s) && s["containerStatuses"][0]["restartCount"] == 1;
+    stage.status("it runs again", again).await;
+    // All images are there now, so the next machine has their disks at once.
+    stage.init.kill_all(9);
+    let again = |s: &Value| both(s) && s["containerStatuses"][1]["restartCount"] == 1;
+    stage.status("both run again", again).await;
+    let mut mounted = stage.init.done();
+    mounted.retain(|line| line.contains("mounts"));
+    assert_eq!(mounted, ["a mounts img2 at /v", "a mounts img1 at /v"]);
+    node.stop(Shutdown::Restart).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_without_its_image_holds_back_who_mounts_it() {
+    let stage = Stage::new(Script::default());
+    stage.images.lack("/v:1");
+    let node = stage.node();
+    stage.apply(with_image());
+    let state = |s: &Value| s["containerStatuses"][0]["state"]["waiting"].clone();
+    let backs_off = |s: &Value| state(s)["reason"] == "ImagePullBackOff";
+    let told = |s: &Value| backs_off(s) && runs(&s["containerStatuses"][1]);
+    let status = stage.status("the back-off is shown", told).await;
+    let message = state(&status)["message"].as_str().unwrap().to_owned();
+    let wanted = "Back-off pulling image \"v:1\": ErrImagePull: failed to pull";
+    assert!(message.starts_with(wanted), "{message}");
+    for part in [
+        "Failed to pull image \"v:1\"",
+        "Error: ErrImagePull",
+        "Back-off pulling image \"v:1\"",
+        "Error: ImagePullBackOff",
+    ] {
+        let has = |event: &String| event.contains(part);
+        let told = |api: &Api| api.events().iter().any(has).then_some(());
+        stage.api.wait(part, told).await;
+    }
     node.stop(Shutdown::Restart).await;
 }
 

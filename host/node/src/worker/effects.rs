@@ -12,11 +12,12 @@ use crate::pod::environment::sources;
 use crate::pod::etc_files::guest_pod;
 use crate::pod::observed::{ImageFailure, ImageFailureKind, ImageInfo, Pull, StartFailure};
 use crate::pod::resources::{limit, size, units};
-use crate::pod::view::{PullPolicy, Role, View, field_path, image_of, pull_policy};
+use crate::pod::view::{PullPolicy, Role, View, field_path, image_of};
 use crate::pod::{Observation, Pod, Step};
 use crate::static_pods::is_static;
 use guest_protocol::{Action, Answer, Refusal, RefusalKind};
 use image::Reference;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,9 +31,9 @@ impl Worker {
     pub(super) fn perform(&mut self, step: Step) {
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
         match step {
-            Step::EnsureImage { container, image } => {
+            Step::EnsureImage { image } => {
                 let reports = self.reports.clone();
-                self.spawn(async move { ensure(&shared, &pod, &container, image, &reports).await });
+                self.spawn(async move { ensure(&shared, &pod, image, &reports).await });
             }
             Step::LaunchMachine => {
                 let disks = self.observed.disks.clone();
@@ -181,7 +182,6 @@ async fn in_turn(
 async fn ensure(
     shared: &Shared,
     pod: &Pod,
-    container: &str,
     image: String,
     reports: &mpsc::Sender<Happened>,
 ) -> Option<Observation> {
@@ -193,7 +193,7 @@ async fn ensure(
         Ok(reference) => reference,
         Err(error) => return failed(image, ImageFailureKind::Name, error.to_string()),
     };
-    let policy = View(pod).container(container).map(|(_, c)| pull_policy(c));
+    let policy = View(pod).pull_policy(&image);
     let policy = match policy.unwrap_or(PullPolicy::IfNotPresent) {
         PullPolicy::Always => image::PullPolicy::Always,
         PullPolicy::IfNotPresent => image::PullPolicy::IfNotPresent,
@@ -285,11 +285,8 @@ async fn ask_to_start(
     guest: &Guest,
 ) -> Option<StartFailure> {
     let blocked = |reason, message| Some(StartFailure::Blocked { reason, message });
-    let image = View(pod).container(container).map(|(_, own)| image_of(own));
-    let image = image.unwrap_or_default();
-    let attached = attach(shared, &guest.control, &guest.disks, image).await;
-    let disk = match attached {
-        Ok(disk) => disk,
+    let disks = match attached(shared, View(pod), container, guest).await {
+        Ok(disks) => disks,
         Err(failure) => {
             if let Failure::ImageGone(image) = &failure {
                 let image = image.clone();
@@ -298,7 +295,7 @@ async fn ask_to_start(
             return blocked("CreateContainerError", failure.to_string());
         }
     };
-    let description = match prepare(shared, pod, container, attempt, &disk).await {
+    let description = match prepare(shared, pod, container, attempt, &disks).await {
         Ok(description) => description,
         Err(message) => return blocked("CreateContainerConfigError", message),
     };
@@ -326,12 +323,38 @@ async fn ask_to_start(
     }
 }
 
+/// The disks that a container needs: its own, and those of the volumes that are
+/// images, by volume.
+struct Needed {
+    own: String,
+    volumes: BTreeMap<String, String>,
+}
+
+/// Sees to it that the machine has them all.
+async fn attached(
+    shared: &Shared,
+    view: View<'_>,
+    container: &str,
+    guest: &Guest,
+) -> Result<Needed, Failure> {
+    let (_, container) = view
+        .container(container)
+        .ok_or_else(|| Failure::Other("the pod has no such container".to_owned()))?;
+    let get = |image| attach(shared, &guest.control, &guest.disks, image);
+    let own = get(image_of(container)).await?;
+    let mut volumes = BTreeMap::new();
+    for (volume, reference) in view.mounted_images(container) {
+        volumes.insert(volume.to_owned(), get(reference).await?);
+    }
+    Ok(Needed { own, volumes })
+}
+
 async fn prepare(
     shared: &Shared,
     pod: &Pod,
     name: &str,
     attempt: u32,
-    disk: &str,
+    disks: &Needed,
 ) -> Result<guest_protocol::Container, String> {
     let view = View(pod);
     let (role, container) = view
@@ -361,7 +384,8 @@ async fn prepare(
     let memory = u64::from(size(view, shared.defaults).memory_mib) << 20;
     let asked = limit(container, "ephemeral-storage").and_then(units);
     let place = Place {
-        disk,
+        disk: &disks.own,
+        volumes: &disks.volumes,
         // A tmpfs can't hold more than the guest's memory anyway.
         overlay_size: asked.unwrap_or(memory / 2).min(memory / 2),
         host: &host,

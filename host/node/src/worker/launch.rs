@@ -233,7 +233,7 @@ pub(super) async fn attach(
     if late {
         let (id, file) = image_disk(shared, name.clone(), reference)?;
         let attached = control.attach(id, file).await;
-        attached.map_err(|error| Failure::Other(error.to_string()))?;
+        attached.map_err(|error| Failure::other(&format!("disk of image {reference}"), error))?;
     }
     Ok(name)
 }

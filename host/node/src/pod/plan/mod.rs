@@ -12,7 +12,7 @@ use super::backoff::later;
 use super::health::{Act, Doom};
 use super::observed::{ApiSide, Image, ImageFailureKind, Machine, Observed, Record, State};
 use super::status::{Phase, phase, status};
-use super::view::{RestartPolicy, Role, View, image_of, post_start, wants_tail};
+use super::view::{RestartPolicy, Role, View, post_start, wants_tail};
 use super::volumes;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, PodStatus};
@@ -27,7 +27,6 @@ const ANNOUNCE: SignedDuration = SignedDuration::from_secs(1);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Step {
     EnsureImage {
-        container: String,
         image: String,
     },
     LaunchMachine,
@@ -217,7 +216,7 @@ fn refresh(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp)
 /// Starts what may start now, and runs the hooks that come with a start.
 fn start(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
     for (role, container) in startable(view, observed) {
-        if !observed.has_image(container) {
+        if !observed.has_images(view, container) {
             continue;
         }
         let name = &container.name;
@@ -298,16 +297,19 @@ fn startable<'a>(view: View<'a>, observed: &Observed) -> Vec<(Role, &'a Containe
 }
 
 /// Whether the first container of a new machine, or with init containers done
-/// any of the main ones, has its image; and none may come at once that is only
+/// any of the main ones, has its images; and none may come at once that is only
 /// being looked for.
 fn has_first_images(view: View<'_>, observed: &Observed) -> bool {
-    let looked_for = view.declared().any(|(_, container)| {
-        let image = observed.images.get(image_of(container));
+    let declared = view.declared();
+    let mut needed = declared.flat_map(|(_, container)| view.needed_images(container));
+    let looked_for = needed.any(|image| {
+        let image = observed.images.get(image);
         matches!(image, None | Some(Image::Ensuring { pulling: false, .. }))
     });
+    let ready = |container: &Container| observed.has_images(view, container);
     let first = match view.inits().first() {
-        Some(init) => observed.has_image(init),
-        None => view.mains().iter().any(|own| observed.has_image(own)),
+        Some(init) => ready(init),
+        None => view.mains().iter().any(ready),
     };
     first && !looked_for
 }
@@ -315,14 +317,12 @@ fn has_first_images(view: View<'_>, observed: &Observed) -> bool {
 /// Asks for images that are not there.
 fn ensure_images(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
     let mut asked: Vec<&str> = Vec::new();
-    for (_, container) in view.containers() {
-        let image = image_of(container);
+    for (image, _) in view.images() {
         if asked.contains(&image) {
             continue;
         }
         asked.push(image);
         let ensure = Step::EnsureImage {
-            container: container.name.clone(),
             image: image.to_owned(),
         };
         match observed.images.get(image) {

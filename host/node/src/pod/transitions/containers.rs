@@ -5,9 +5,7 @@ use super::super::health::{Doom, Health};
 use super::super::observed::{
     Drained, Note, Observed, Record, Stage, StartFailure, State, Terminated,
 };
-use super::super::view::{
-    RestartPolicy, View, field_path, image_of, post_start, pre_stop, wants_tail,
-};
+use super::super::view::{RestartPolicy, View, field_path, post_start, pre_stop, wants_tail};
 use super::images::pulled_message;
 use guest_protocol::{ContainerState as GuestContainer, End, GROUPS_MAX, Phase};
 use jiff::{SignedDuration, Timestamp};
@@ -29,7 +27,8 @@ impl Observed {
     ) -> Vec<Note> {
         let epoch = self.epoch;
         if let Some((_, own)) = view.container(container) {
-            self.disks.add(image_of(own));
+            view.needed_images(own)
+                .for_each(|image| self.disks.add(image));
         }
         let record = self.record_mut(container);
         let resent = matches!(record.state, State::Starting { .. });

@@ -93,11 +93,8 @@ impl Observed {
                 )
             }
         };
-        let path = image_path(view, &image);
-        let notes = vec![
-            first.at(path.clone()),
-            Note::warning("Failed", second.to_owned()).at(path),
-        ];
+        let mut notes = vec![first.at(image_path(view, &image))];
+        notes.extend(waiting(view, &image, second));
         self.images.insert(
             image,
             Image::Failed {
@@ -121,12 +118,10 @@ impl Observed {
         if let Some(Image::Failed { announced, .. }) = self.images.get_mut(image) {
             *announced = true;
         }
-        let path = image_path(view, image);
         let text = format!("Back-off pulling image \"{image}\"");
-        vec![
-            Note::normal("BackOff", text).at(path.clone()),
-            Note::warning("Failed", "Error: ImagePullBackOff".to_owned()).at(path),
-        ]
+        let mut notes = vec![Note::normal("BackOff", text).at(image_path(view, image))];
+        notes.extend(waiting(view, image, "Error: ImagePullBackOff"));
+        notes
     }
 }
 
@@ -149,9 +144,24 @@ fn about_image(view: View<'_>, image: &str, reason: &'static str, message: Strin
     vec![Note::normal(reason, message).at(image_path(view, image))]
 }
 
-/// The first container that uses `image`.
+/// The first container that runs `image`; none for the pod, whose volume it is.
 fn image_path(view: View<'_>, image: &str) -> Option<String> {
     view.containers()
         .find(|(_, c)| c.image.as_deref() == Some(image))
         .map(|(role, c)| field_path(role, &c.name))
+}
+
+/// Says of the containers that wait for `image` what is wrong: of the one that
+/// runs it, or of each that mounts it.
+fn waiting(view: View<'_>, image: &str, what: &str) -> Vec<Note> {
+    let note = |path| Note::warning("Failed", what.to_owned()).at(Some(path));
+    if let Some(path) = image_path(view, image) {
+        return vec![note(path)];
+    }
+    let mounting = view.containers().filter(|(_, container)| {
+        let mut mounted = view.mounted_images(container);
+        mounted.any(|(_, own)| own == image)
+    });
+    let paths = mounting.map(|(role, container)| field_path(role, &container.name));
+    paths.map(note).collect()
 }

@@ -1,8 +1,10 @@
 //! A pod's volumes: what the guest is told of them, where its containers mount
 //! them, and which ones this node does not have.
 //!
-//! Three kinds reach the guest: memory and disk (`emptyDir`), and files (`configMap`,
-//! `secret`, `downwardAPI`, `projected`), whose content is in `content`.
+//! Three kinds are the guest's from the first: memory and disk (`emptyDir`), and
+//! files (`configMap`, `secret`, `downwardAPI`, `projected`), whose content is in
+//! `content`. A volume that is an image is told with each container that mounts
+//! it: its disk may come when the machine runs.
 
 pub(crate) mod content;
 mod downward;
@@ -33,7 +35,8 @@ pub(crate) fn declare(view: View<'_>, scratch: &Scratch) -> Vec<GuestVolume> {
             }
         },
     };
-    all(view).iter().map(volume).collect()
+    let all = all(view).iter().filter(|volume| volume.image.is_none());
+    all.map(volume).collect()
 }
 
 fn all(view: View<'_>) -> &[Volume] {
@@ -54,7 +57,8 @@ fn is_files(volume: &Volume) -> bool {
         || volume.projected.is_some()
 }
 
-/// What `container` mounts, outer paths first, as runtimes order them.
+/// What `container` mounts, outer paths first, as runtimes order them; `disks`
+/// are those of volumes that are images.
 ///
 /// # Errors
 /// A `subPathExpr` that names an unknown variable.
@@ -62,6 +66,7 @@ pub(crate) fn mounts(
     view: View<'_>,
     container: &Container,
     variables: &BTreeMap<String, String>,
+    disks: &BTreeMap<String, String>,
 ) -> Result<Vec<Mount>, ConfigError> {
     let files = |name: &str| of_files(view).any(|volume| volume.name == name);
     let mount = |mount: &VolumeMount| {
@@ -70,6 +75,7 @@ pub(crate) fn mounts(
             path: format!("/{}", clean(&mount.mount_path)),
             sub_path: sub_path(mount, variables)?,
             read_only: mount.read_only == Some(true) || files(&mount.name),
+            disk: disks.get(&mount.name).cloned(),
         })
     };
     let asked = container.volume_mounts.iter().flatten();
@@ -130,7 +136,7 @@ fn unsupported_volume(volume: &Volume) -> Option<String> {
             Some(format!("projected.sources[{index}].{field}"))
         });
     }
-    (!is_files(volume)).then(|| source_name(volume))
+    (!is_files(volume) && volume.image.is_none()).then(|| source_name(volume))
 }
 
 fn unsupported_source(source: &VolumeProjection) -> Option<&'static str> {
@@ -174,6 +180,7 @@ mod tests {
         for (volume, field) in [
             (json!({"name": "v", "emptyDir": {"medium": "Memory"}}), None),
             (json!({"name": "v", "configMap": {"name": "m"}}), None),
+            (json!({"name": "v", "image": {"reference": "i"}}), None),
             (
                 json!({"name": "v", "emptyDir": {"medium": "HugePages"}}),
                 Some("emptyDir.medium (HugePages)"),
@@ -200,11 +207,13 @@ mod tests {
     #[test]
     fn mounts_are_ordered_and_expanded() {
         let pod = pod(json!({
-            "volumes": [{"name": "d", "emptyDir": {"sizeLimit": "1Mi"}}, {"name": "m", "configMap": {}}],
+            "volumes": [{"name": "d", "emptyDir": {"sizeLimit": "1Mi"}}, {"name": "m", "configMap": {}},
+                {"name": "i", "image": {"reference": "i:1"}}],
             "containers": [{"name": "a", "volumeMounts": [
                 {"name": "d", "mountPath": "/a/b/c", "subPathExpr": "$(WHO)/x"},
                 {"name": "m", "mountPath": "/a"},
                 {"name": "d", "mountPath": "a//x/../b/", "readOnly": true},
+                {"name": "i", "mountPath": "/i", "subPath": "s"},
             ]}],
         }));
         let view = View(&pod);
@@ -227,16 +236,21 @@ mod tests {
         let (_, container) = view.container("a").expect("given");
         let known = BTreeMap::from([("WHO".to_owned(), "me".to_owned())]);
         let outline = |known: &BTreeMap<String, String>| {
-            mounts(view, container, known).map(|all| {
-                let line =
-                    |m: &Mount| format!("{} {} {:?} {}", m.volume, m.path, m.sub_path, m.read_only);
+            let disks = BTreeMap::from([("i".to_owned(), "img1".to_owned())]);
+            mounts(view, container, known, &disks).map(|all| {
+                let line = |m: &Mount| {
+                    let disk = m.disk.as_deref().unwrap_or("-");
+                    let (volume, path) = (&m.volume, &m.path);
+                    format!("{volume} {path} {:?} {} {disk}", m.sub_path, m.read_only)
+                };
                 all.iter().map(line).collect::<Vec<_>>()
             })
         };
         let wanted = [
-            "m /a \"\" true",
-            "d /a/b \"\" true",
-            "d /a/b/c \"me/x\" false",
+            "m /a \"\" true -",
+            "i /i \"s\" false img1",
+            "d /a/b \"\" true -",
+            "d /a/b/c \"me/x\" false -",
         ];
         assert_eq!(outline(&known).expect("expands"), wanted);
         let missing = ConfigError("missing value for \"WHO\"".to_owned());
