@@ -60,6 +60,8 @@ pub(crate) enum Doom {
     Startup,
     Liveness,
     PostStart,
+    /// The pod names another image.
+    Changed,
 }
 
 /// What the probes of one attempt have found so far.

@@ -1,7 +1,7 @@
 //! What a pod on this node is and should become: pure decisions.
 //!
 //! Owns: the observed state of a pod ([`Observed`]), what to do next
-//! ([`plan`]), what to tell the API ([`status`]), what the guest is asked to
+//! ([`plan`]), what is started again (`restart`), what to tell the API ([`status`]), what the guest is asked to
 //! run ([`container`]) and which pods are turned away ([`admission`]).
 //! Refuses: I/O, clocks and randomness; time is an argument.
 //!
@@ -27,6 +27,7 @@ pub(crate) mod observed;
 mod own;
 pub(crate) mod plan;
 pub(crate) mod resources;
+pub(crate) mod restart;
 pub(crate) mod runtime_class;
 pub(crate) mod scratch;
 pub(crate) mod status;
@@ -34,6 +35,7 @@ pub(crate) mod sysctls;
 mod transitions;
 pub(crate) mod view;
 pub(crate) mod volumes;
+mod waiting;
 
 #[cfg(test)]
 mod property;

@@ -24,7 +24,7 @@ use guest_protocol::{ContainerState as GuestContainer, Identity};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, PodStatus};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All that is known of one pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub(crate) struct Observed {
     pub(crate) filling: Filling,
     /// By the reference that stands in the pod.
     pub(crate) images: BTreeMap<String, Image>,
+    /// Images whose event Pulled stands for the next start with each.
+    #[serde(default)]
+    pub(crate) pulled: BTreeSet<String>,
     pub(crate) containers: BTreeMap<String, Record>,
     /// The node's addresses, as the status shows them.
     #[serde(skip)]
@@ -179,6 +182,13 @@ pub(crate) struct Record {
     pub(crate) backoff: Backoff,
     /// The machine in which the newest attempt ran.
     pub(crate) epoch: u32,
+    /// The image that the newest attempt was started with, as the pod named it;
+    /// empty if that is not known.
+    #[serde(default)]
+    pub(crate) image: String,
+    /// The attempt that was ended last to be started with another image.
+    #[serde(default)]
+    pub(crate) replaced: Option<u32>,
     /// What its probes say of the newest attempt.
     #[serde(default)]
     pub(crate) health: Health,
@@ -389,6 +399,8 @@ impl Record {
             last: None,
             backoff: Backoff::default(),
             epoch: 0,
+            image: String::new(),
+            replaced: None,
             health: Health::default(),
             user: None,
             drained: None,
@@ -481,6 +493,7 @@ impl Observed {
             disks: Disks::default(),
             filling: Filling::default(),
             images: BTreeMap::new(),
+            pulled: BTreeSet::new(),
             containers: BTreeMap::new(),
             host_ips: Vec::new(),
             written: None,

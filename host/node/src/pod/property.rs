@@ -191,6 +191,7 @@ impl World {
                 self.pod.delete(self.now, None);
             }
             11 if self.random.one_in(8) => self.debug(),
+            11 if self.random.one_in(8) => self.update(),
             _ => self.session_opens(),
         }
     }
@@ -207,6 +208,22 @@ impl World {
                 ..EphemeralContainer::default()
             });
         }
+        self.pod = pod.into();
+    }
+
+    /// Somebody changes an image, or changes it back.
+    fn update(&mut self) {
+        let mut pod = self.pod.as_api().clone();
+        let spec = pod.spec.as_mut().expect("a specification");
+        let all = spec.init_containers.iter_mut().flatten();
+        let mut all: Vec<_> = all.chain(&mut spec.containers).collect();
+        let at = usize::try_from(self.random.next()).unwrap_or(0) % all.len();
+        let container = &mut all[at];
+        let other = [1, 2].map(|tag| format!("{}:{tag}", container.name));
+        let other = other
+            .into_iter()
+            .find(|image| container.image.as_ref() != Some(image));
+        container.image = other;
         self.pod = pod.into();
     }
 
@@ -455,6 +472,21 @@ impl World {
         });
     }
 
+    fn check_disks(&self, container: &str) {
+        let view = View(&self.pod);
+        let (_, described) = view.container(container).expect("the pod's");
+        let own = &self.observed.containers[container].image;
+        let mounted = view.mounted_images(described).map(|(_, image)| image);
+        for image in mounted.chain([own.as_str()]) {
+            let disk = self.observed.disks.of(image);
+            assert!(
+                disk.is_some(),
+                "seed {}: {container} without {image}",
+                self.seed
+            );
+        }
+    }
+
     fn start(&mut self, container: String, attempt: u32) {
         let seed = self.seed;
         let volumes = super::volumes::of_files(View(&self.pod)).next().is_some();
@@ -498,12 +530,7 @@ impl World {
             ["i", "s", "e"].contains(&container.as_str()) || self.inits_done(),
             "seed {seed}: {key:?} before its init containers"
         );
-        let view = View(&self.pod);
-        let (_, described) = view.container(&container).expect("the pod's");
-        for image in view.needed_images(described) {
-            let disk = self.observed.disks.of(image);
-            assert!(disk.is_some(), "seed {seed}: {key:?} without {image}");
-        }
+        self.check_disks(&container);
         self.ran.push(key);
         let news = GuestContainer {
             name: container.clone(),

@@ -4,15 +4,17 @@
 use super::Pod;
 use super::backoff::go_duration;
 use super::identity::container_id;
-use super::observed::{Image, ImageFailureKind, Observed, Record, Rejection, State, Terminated};
+use super::observed::{Image, Observed, Record, Rejection, State, Terminated};
 use super::resources::qos_class;
-use super::view::{RestartPolicy, Role, View, image_of};
+use super::restart::restarts;
+use super::view::{Role, View, image_of};
+use super::waiting::{first_wait, images_wait, waiting};
 use guest_protocol::Identity;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, ContainerUser, HostIP, LinuxContainerUser,
-    PodCondition, PodStatus, VolumeMount, VolumeMountStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus,
+    ContainerUser, HostIP, LinuxContainerUser, PodCondition, PodStatus, VolumeMount,
+    VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -41,11 +43,16 @@ pub(crate) fn phase(view: View<'_>, observed: &Observed) -> Phase {
         return Phase::Failed;
     }
     let record = |container: &Container| observed.record(&container.name);
+    let again = |role, container: &Container| {
+        let record = record(container);
+        record.is_some_and(|record| restarts(view, role, record))
+    };
     let ended_badly = |(role, container): (Role, &Container)| {
         let end = record(container).and_then(Record::ended);
-        role == Role::Init && end.is_some_and(|end| end.exit_code != 0)
+        let badly = end.is_some_and(|end| end.exit_code != 0);
+        role == Role::Init && badly && !again(role, container)
     };
-    if view.restart_policy() == RestartPolicy::Never && view.declared().any(ended_badly) {
+    if view.declared().any(ended_badly) {
         return Phase::Failed;
     }
     let mains: Vec<Option<&Record>> = view.mains().iter().map(record).collect();
@@ -68,17 +75,13 @@ pub(crate) fn phase(view: View<'_>, observed: &Observed) -> Phase {
             Phase::Running
         };
     }
-    let clean = ended.iter().all(|end| end.exit_code == 0);
-    match view.restart_policy() {
-        RestartPolicy::Always if view.deleting() && clean => Phase::Succeeded,
-        RestartPolicy::Always | RestartPolicy::OnFailure if view.deleting() && !clean => {
-            Phase::Failed
-        }
-        RestartPolicy::Always => Phase::Running,
-        RestartPolicy::OnFailure if clean => Phase::Succeeded,
-        RestartPolicy::OnFailure => Phase::Running,
-        RestartPolicy::Never if clean => Phase::Succeeded,
-        RestartPolicy::Never => Phase::Failed,
+    let mut mains = view.mains().iter();
+    if !view.deleting() && mains.any(|container| again(Role::Main, container)) {
+        return Phase::Running;
+    }
+    match ended.iter().all(|end| end.exit_code == 0) {
+        true => Phase::Succeeded,
+        false => Phase::Failed,
     }
 }
 
@@ -146,16 +149,12 @@ fn container_status(
 ) -> ContainerStatus {
     let fresh = Record::new();
     let record = observed.record(&container.name).unwrap_or(&fresh);
-    let info = match observed.images.get(image_of(container)) {
-        Some(Image::Ready(info)) => Some(info),
-        _ => None,
-    };
     let id = |attempt| container_id(view.uid(), &container.name, attempt);
     let ended = |end: &Terminated| ContainerState {
         terminated: Some(terminated(end, id(end.attempt))),
         ..ContainerState::default()
     };
-    let state = container_state(view, container, record, observed);
+    let state = container_state(view, (role, container), record, observed);
     let shown = match &record.state {
         State::Starting { .. }
         | State::PostStart { .. }
@@ -172,13 +171,19 @@ fn container_status(
         shown
     };
     let known = running || shown.is_some();
+    let image = Some(&*record.image).filter(|image| known && !image.is_empty());
+    let image = image.unwrap_or(image_of(container));
+    let info = match observed.images.get(image) {
+        Some(Image::Ready(info)) => Some(info),
+        _ => None,
+    };
     let restarts = match record.state {
         State::Running { .. } | State::Stopping { .. } | State::Ended { .. } => record.attempt,
         _ => shown.map_or(0, |end| end.attempt),
     };
     ContainerStatus {
         name: container.name.clone(),
-        image: info.map_or_else(|| image_of(container).to_owned(), |i| i.name.clone()),
+        image: info.map_or_else(|| image.to_owned(), |i| i.name.clone()),
         image_id: match info {
             Some(info) if known => info.id.clone(),
             _ => String::new(),
@@ -232,7 +237,7 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
 
 fn container_state(
     view: View<'_>,
-    container: &Container,
+    (role, container): (Role, &Container),
     record: &Record,
     observed: &Observed,
 ) -> ContainerState {
@@ -241,7 +246,17 @@ fn container_state(
         terminated: Some(terminated(end, id(end.attempt))),
         ..ContainerState::default()
     };
+    let goes_on = !view.deleting() && observed.rejected.is_none();
+    if goes_on
+        && restarts(view, role, record)
+        && let Some(state) = images_wait(view, container, observed)
+    {
+        return state;
+    }
     match &record.state {
+        State::Ended { end, .. } if goes_on && record.is_replaced(end) => {
+            first_wait(view, container, observed)
+        }
         State::Running { started_at } | State::Stopping { started_at, .. } => ContainerState {
             running: Some(ContainerStateRunning {
                 started_at: Some(time(*started_at)),
@@ -252,7 +267,7 @@ fn container_state(
             end,
             announced: true,
             ..
-        } if !view.deleting() && observed.rejected.is_none() => {
+        } if goes_on => {
             let delay = record.backoff.delay(end.finished_at).unwrap_or_default();
             let message = format!(
                 "back-off {} restarting failed container={} pod={}",
@@ -268,66 +283,10 @@ fn container_state(
         } => waiting(reason, (!message.is_empty()).then(|| message.clone())),
         // Until the hook is done the container is not said to run.
         State::Starting { .. } | State::PostStart { .. } | State::Waiting => match &record.last {
-            Some(last) => ended(last),
-            None => first_wait(view, container, observed),
+            Some(last) if !record.is_replaced(last) => ended(last),
+            // Under the policy Never the API takes no end back.
+            Some(_) | None => first_wait(view, container, observed),
         },
-    }
-}
-
-/// Why a container waits that never ran.
-fn first_wait(view: View<'_>, container: &Container, observed: &Observed) -> ContainerState {
-    // Upstream looks at volumes first.
-    let mounted = view.mounted_images(container).map(|(_, image)| image);
-    let mut images = mounted.chain([image_of(container)]);
-    if let Some(state) = images.find_map(|image| image_wait(image, observed)) {
-        return state;
-    }
-    let initializing = !view.inits().is_empty() && !initialized(view, observed);
-    waiting(
-        if initializing {
-            "PodInitializing"
-        } else {
-            "ContainerCreating"
-        },
-        None,
-    )
-}
-
-/// What is wrong with an image.
-fn image_wait(image: &str, observed: &Observed) -> Option<ContainerState> {
-    let (failure, announced) = match observed.images.get(image)? {
-        Image::Failed {
-            failure, announced, ..
-        } => (failure, *announced),
-        Image::Ensuring { failure, .. } => (failure.as_ref()?, true),
-        Image::Ready(_) => return None,
-    };
-    let cause = &failure.message;
-    let (reason, text) = match failure.kind {
-        ImageFailureKind::Pull if announced => (
-            "ImagePullBackOff",
-            format!("Back-off pulling image \"{image}\": ErrImagePull: {cause}"),
-        ),
-        ImageFailureKind::Pull => ("ErrImagePull", cause.clone()),
-        ImageFailureKind::Name => (
-            "InvalidImageName",
-            format!("Failed to apply default image tag \"{image}\": {cause}"),
-        ),
-        ImageFailureKind::Never => (
-            "ErrImageNeverPull",
-            format!("Container image \"{image}\" is not present with pull policy of Never"),
-        ),
-    };
-    Some(waiting(reason, Some(text)))
-}
-
-fn waiting(reason: &str, message: Option<String>) -> ContainerState {
-    ContainerState {
-        waiting: Some(ContainerStateWaiting {
-            reason: Some(reason.to_owned()),
-            message,
-        }),
-        ..ContainerState::default()
     }
 }
 
@@ -343,7 +302,7 @@ fn terminated(end: &Terminated, id: String) -> ContainerStateTerminated {
     }
 }
 
-fn initialized(view: View<'_>, observed: &Observed) -> bool {
+pub(super) fn initialized(view: View<'_>, observed: &Observed) -> bool {
     let ran = |c: &Container| observed.record(&c.name).is_some_and(|r| r.active());
     let mut inits = view.declared().filter(|(role, _)| *role != Role::Main);
     inits.all(|(role, container)| {

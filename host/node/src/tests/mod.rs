@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod changes;
 mod figures;
 mod health;
 mod images;

@@ -11,8 +11,9 @@ use super::Pod;
 use super::backoff::later;
 use super::health::{Act, Doom};
 use super::observed::{ApiSide, Image, ImageFailureKind, Machine, Observed, Record, State};
+use super::restart::{next_start, restarts};
 use super::status::{Phase, phase, status};
-use super::view::{RestartPolicy, Role, View, post_start, wants_tail};
+use super::view::{Role, View, image_of, post_start, reference_of, wants_tail};
 use super::volumes;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, PodStatus};
@@ -117,42 +118,6 @@ pub(crate) fn plan(pod: &Pod, observed: &Observed, now: Timestamp) -> Plan {
     plan
 }
 
-/// When an attempt of a container may start: the attempt, and from when on.
-pub(crate) fn next_start(
-    view: View<'_>,
-    role: Role,
-    record: Option<&Record>,
-    epoch: u32,
-) -> Option<(u32, Option<Timestamp>)> {
-    let Some(record) = record else {
-        return Some((0, None));
-    };
-    match &record.state {
-        State::Waiting => Some((record.attempt, None)),
-        State::Blocked { retry_at, .. } => Some((record.attempt, Some(*retry_at))),
-        State::Starting { resend, .. } => resend.map(|at| (record.attempt, Some(at))),
-        State::PostStart { .. } | State::Running { .. } | State::Stopping { .. } => None,
-        State::Ended { end, .. } => {
-            let again = record.attempt.checked_add(1)?;
-            if role == Role::Init && end.exit_code == 0 {
-                return (record.epoch != epoch).then_some((again, None));
-            }
-            let due = Some(record.backoff.due(end.finished_at));
-            restarts(view, role, end.exit_code).then_some((again, due))
-        }
-    }
-}
-
-/// Whether a container that ended with `exit_code` is started again.
-pub(crate) fn restarts(view: View<'_>, role: Role, exit_code: i32) -> bool {
-    match (view.restart_policy(), role) {
-        (_, Role::Ephemeral) => false,
-        (_, Role::Sidecar) | (RestartPolicy::Always, Role::Main) => true,
-        (RestartPolicy::Always, Role::Init) | (RestartPolicy::OnFailure, _) => exit_code != 0,
-        (RestartPolicy::Never, _) => false,
-    }
-}
-
 /// Keeps the pod running.
 fn run(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
     ensure_images(plan, view, observed, now);
@@ -162,7 +127,7 @@ fn run(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
             let epoch = observed.epoch.wrapping_add(1);
             let wanted = view.mains().iter().filter_map(|container| {
                 let record = observed.record(&container.name);
-                next_start(view, Role::Main, record, epoch)
+                next_start(view, Role::Main, container, record, epoch)
             });
             let Some(due) = wanted.map(|(_, due)| due).min() else {
                 return;
@@ -233,7 +198,7 @@ fn start(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
                 act: Act::PostStart,
             });
         }
-        let due = next_start(view, role, record, observed.epoch);
+        let due = next_start(view, role, container, record, observed.epoch);
         if let Some((attempt, due)) = due {
             let step = Step::StartContainer {
                 container: name.clone(),
@@ -314,10 +279,19 @@ fn has_first_images(view: View<'_>, observed: &Observed) -> bool {
     first && !looked_for
 }
 
-/// Asks for images that are not there.
+/// Asks for images that are not there. As upstream, a container that runs with
+/// another image ends before its new one is pulled.
 fn ensure_images(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
     let mut asked: Vec<&str> = Vec::new();
-    for (image, _) in view.images() {
+    let outdated = |role, container: &Container| {
+        let record = observed.record(&container.name);
+        record.is_some_and(|record| record.is_outdated(role, container))
+    };
+    let own = view.containers();
+    let own = own.filter(|(role, container)| !outdated(*role, container));
+    let own = own.map(|(_, container)| image_of(container));
+    let volumes = view.image_volumes().map(|(_, source)| reference_of(source));
+    for image in own.chain(volumes) {
         if asked.contains(&image) {
             continue;
         }
@@ -351,6 +325,7 @@ fn announce(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp
             ..
         } = state
             && failure.kind == ImageFailureKind::Pull
+            && view.pull_policy(image).is_some()
         {
             let image = image.clone();
             plan.at(
@@ -369,11 +344,11 @@ fn announce(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp
         else {
             continue;
         };
-        let Some((role, _)) = view.container(name) else {
+        let Some((role, described)) = view.container(name) else {
             continue;
         };
-        let held = record.backoff.due(end.finished_at) > now;
-        if held && restarts(view, role, end.exit_code) && !view.deleting() {
+        let held = record.due(described).is_some_and(|due| due > now);
+        if held && restarts(view, role, record) && !view.deleting() {
             let container = name.clone();
             let at = later(end.finished_at, ANNOUNCE);
             plan.at(at, now, Step::AnnounceRestartBackOff { container });

@@ -83,7 +83,10 @@ fn stop_containers(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Ti
 /// Stops containers that are of no use although their pod goes on.
 pub(super) fn stop_doomed(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
     for (name, record) in &observed.containers {
-        match (&record.state, record.doom()) {
+        let described = view.container(name);
+        let changed = described.is_some_and(|(role, own)| record.is_outdated(role, own));
+        let doom = changed.then_some(Doom::Changed).or_else(|| record.doom());
+        match (&record.state, doom) {
             (State::PostStart { .. } | State::Running { .. }, Some(doom)) => {
                 plan.push(stop(name, grace_of(view, name, doom), Some(doom)));
             }
@@ -98,7 +101,7 @@ fn grace_of(view: View<'_>, name: &str, doom: Doom) -> u64 {
     let kind = match doom {
         Doom::Startup => Some(ProbeKind::Startup),
         Doom::Liveness => Some(ProbeKind::Liveness),
-        Doom::PostStart => None,
+        Doom::PostStart | Doom::Changed => None,
     };
     let container = view.container(name).map(|(_, container)| container);
     let probe = kind.and_then(|kind| kind.of(container?));

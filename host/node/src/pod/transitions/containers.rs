@@ -1,11 +1,13 @@
 //! A pod's containers: each attempt from its start to its end.
 
-use super::super::backoff::later;
+use super::super::backoff::{Backoff, later};
 use super::super::health::{Doom, Health};
 use super::super::observed::{
     Drained, Note, Observed, Record, Stage, StartFailure, State, Terminated,
 };
-use super::super::view::{RestartPolicy, View, field_path, post_start, pre_stop, wants_tail};
+use super::super::view::{
+    RestartPolicy, Role, View, field_path, image_of, post_start, pre_stop, wants_tail,
+};
 use super::images::pulled_message;
 use guest_protocol::{ContainerState as GuestContainer, End, GROUPS_MAX, Phase};
 use jiff::{SignedDuration, Timestamp};
@@ -26,12 +28,16 @@ impl Observed {
         now: Timestamp,
     ) -> Vec<Note> {
         let epoch = self.epoch;
-        if let Some((_, own)) = view.container(container) {
-            view.needed_images(own)
-                .for_each(|image| self.disks.add(image));
-        }
+        let Some((role, own)) = view.container(container) else {
+            return Vec::new();
+        };
+        view.needed_images(own)
+            .for_each(|image| self.disks.add(image));
         let record = self.record_mut(container);
         let resent = matches!(record.state, State::Starting { .. });
+        if record.has_other_image(own) {
+            record.backoff = Backoff::default();
+        }
         if let State::Ended { end, .. } = &record.state {
             record.backoff.next(end.finished_at, now);
             record.last = Some(end.clone());
@@ -44,13 +50,16 @@ impl Observed {
             resend: None,
             again: resent,
         };
-        if attempt == 0 || resent {
+        if resent {
             return Vec::new();
         }
-        let image = view.container(container).map(|(_, c)| c.image.clone());
-        let image = image.flatten().unwrap_or_default();
-        let note = Note::normal("Pulled", pulled_message(&image, None));
-        vec![note.at(container_path(view, container))]
+        let image = image_of(own);
+        image.clone_into(&mut record.image);
+        if self.pulled.remove(image) {
+            return Vec::new();
+        }
+        let note = Note::normal("Pulled", pulled_message(image, None));
+        vec![note.at(Some(field_path(role, container)))]
     }
 
     pub(super) fn begin_stop(
@@ -70,6 +79,9 @@ impl Observed {
         };
         let first = !matches!(record.state, State::Stopping { .. });
         let hook = view.container(container).and_then(|(_, c)| pre_stop(c));
+        if doom == Some(Doom::Changed) {
+            record.replaced = Some(record.attempt);
+        }
         record.state = State::Stopping {
             started_at,
             deadline: later(now, grace),
@@ -375,17 +387,23 @@ fn claimed_time(ns: u64, now: Timestamp) -> Timestamp {
 
 /// Why a container is stopped, as upstream's event says it.
 fn killing(view: View<'_>, container: &str, doom: Option<Doom>) -> String {
-    let probe = match doom {
+    let cause = match doom {
         None => return format!("Stopping container {container}"),
         Some(Doom::PostStart) => return "FailedPostStartHook".to_owned(),
-        Some(Doom::Startup) => "startup",
-        Some(Doom::Liveness) => "liveness",
+        Some(Doom::Startup) => "failed startup probe",
+        Some(Doom::Liveness) => "failed liveness probe",
+        Some(Doom::Changed) => "definition changed",
     };
+    let role = view.container(container).map(|(role, _)| role);
+    if role == Some(Role::Sidecar) {
+        return format!("Init container {container} {cause}");
+    }
     let again = match view.restart_policy() {
+        _ if doom == Some(Doom::Changed) => ", will be restarted",
         RestartPolicy::Always | RestartPolicy::OnFailure => ", will be restarted",
         RestartPolicy::Never => "",
     };
-    format!("Container {container} failed {probe} probe{again}")
+    format!("Container {container} {cause}{again}")
 }
 
 pub(super) fn container_path(view: View<'_>, container: &str) -> Option<String> {

@@ -43,6 +43,7 @@ impl Observed {
     ) -> Vec<Note> {
         let message = pulled_message(&image, pull);
         self.images.insert(image.clone(), Image::Ready(info));
+        self.pulled.insert(image.clone());
         about_image(view, &image, "Pulled", message)
     }
 
