@@ -139,6 +139,10 @@ impl Init {
             .count()
     }
 
+    pub(super) fn launches(&self) -> u32 {
+        *self.0.launches.lock().unwrap()
+    }
+
     pub(super) fn known(&self) -> usize {
         self.0.machines.lock().unwrap().len()
     }

@@ -4,7 +4,7 @@ use super::api::{Api, DEADLINE};
 use super::init::Script;
 use super::scenarios::{Stage, one, running};
 use crate::{Shutdown, starts};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 const MORE: usize = 3;
@@ -14,7 +14,10 @@ fn path(number: usize) -> String {
 }
 
 fn apply(stage: &Stage, number: usize) {
-    let mut spec = one("Always");
+    apply_spec(stage, number, one("Always"));
+}
+
+fn apply_spec(stage: &Stage, number: usize, mut spec: Value) {
     spec["nodeName"] = json!("n1");
     stage.api.put(
         &path(number),
@@ -53,13 +56,23 @@ async fn machines_start_a_few_at_a_time() {
     for number in starts()..starts() + MORE {
         apply(&stage, number);
     }
-    // One that is deleted while it waits goes at once, without a machine.
+    // One that is out of time while it waits gives its place up, too.
     let last = starts() + MORE - 1;
+    let late = last + 1;
+    let mut spec = one("Always");
+    spec["activeDeadlineSeconds"] = json!(1);
+    apply_spec(&stage, late, spec);
     let image = |api: &Api| {
         let pulled = api.events().iter().filter(|e| e.contains("Pulled")).count();
-        (pulled == starts() + MORE).then_some(())
+        (pulled == starts() + MORE + 1).then_some(())
     };
     stage.api.wait("all images", image).await;
+    let failed = |api: &Api| {
+        let pod = api.get(&path(late))?;
+        (pod["status"]["reason"] == "DeadlineExceeded").then_some(())
+    };
+    stage.api.wait("the deadline", failed).await;
+    // One that is deleted while it waits goes at once, without a machine.
     let mut pod = stage.api.get(&path(last)).unwrap();
     pod["metadata"]["deletionTimestamp"] = json!("2026-11-21T08:00:00Z");
     pod["metadata"]["deletionGracePeriodSeconds"] = json!(1);
@@ -76,5 +89,6 @@ async fn machines_start_a_few_at_a_time() {
         stage.api.wait("Running", runs).await;
     }
     assert_eq!(stage.init.running(), last);
+    assert_eq!(stage.init.launches(), u32::try_from(last).unwrap());
     node.stop(Shutdown::Restart).await;
 }

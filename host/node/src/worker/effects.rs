@@ -155,8 +155,8 @@ impl Worker {
     }
 }
 
-/// Launches the machine when it is its turn; a pod that is deleted before has
-/// none.
+/// Launches the machine when it is its turn; a pod that is deleted or over before
+/// has none.
 async fn in_turn(
     shared: &Shared,
     pod: &Pod,

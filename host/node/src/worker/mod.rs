@@ -215,6 +215,7 @@ impl Worker {
     fn settle(&mut self) -> Plan {
         for _ in 0..ROUNDS_MAX {
             let now = Timestamp::now();
+            self.give_up_turn();
             let mut plan = plan(&self.pod, &self.observed, now);
             // A status is worth writing when the dust has settled.
             let writes = |step: &Step| matches!(step, Step::WriteStatus(_) | Step::Delete);
@@ -241,6 +242,18 @@ impl Worker {
                 Timestamp::now(),
                 crate::pod::backoff::INITIAL,
             )),
+        }
+    }
+
+    /// A pod that is deleted or over while it waits its turn to start has none.
+    fn give_up_turn(&mut self) {
+        let view = View(&self.pod);
+        let over = matches!(
+            phase(view, &self.observed),
+            Phase::Succeeded | Phase::Failed
+        );
+        if over || view.deleting() {
+            self.wanted = None;
         }
     }
 
@@ -277,9 +290,6 @@ impl Worker {
                 self.observed.api = ApiSide::Deleted;
                 self.leaving = true;
             }
-        }
-        if View(&self.pod).deleting() {
-            self.wanted = None;
         }
     }
 
