@@ -189,6 +189,10 @@ fn scopes_tell_pods_apart() {
             api.create(&format!("{core}/resourcequotas"), &body);
             format!("{core}/resourcequotas/{name}")
         });
+        // Until it has been counted, a quota lets nothing pass that it concerns.
+        for one in &quotas {
+            used(&api, one, &json!({"pods": "0"}));
+        }
         for (i, pod) in pods.into_iter().enumerate() {
             api.create(&format!("{core}/pods"), pod);
             used(&api, &quotas[i], &json!({"pods": "1"}));
