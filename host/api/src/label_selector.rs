@@ -114,24 +114,34 @@ pub fn validate(object: &Value, path: &Path, errors: &mut Errors) {
 }
 
 fn validate_expression(expression: &Value, at: &Path, errors: &mut Errors) {
-    let values = meta::list(expression, &["values"]);
-    match meta::text(expression, &["operator"]) {
+    let operator = meta::text(expression, &["operator"]);
+    if !matches!(operator, "In" | "NotIn" | "Exists" | "DoesNotExist") {
+        let why = "not a valid selector operator";
+        errors.invalid(&at.child("operator"), operator, why);
+    }
+    validate_requirement(expression, at, errors);
+}
+
+/// Whether the operators that are known here have the values that they need.
+pub fn validate_values(requirement: &Value, at: &Path, errors: &mut Errors) {
+    let values = meta::list(requirement, &["values"]);
+    match meta::text(requirement, &["operator"]) {
         "In" | "NotIn" if values.is_empty() => errors.required(
             &at.child("values"),
             "must be specified when `operator` is 'In' or 'NotIn'",
         ),
-        "In" | "NotIn" => {}
-        "Exists" | "DoesNotExist" if values.is_empty() => {}
-        "Exists" | "DoesNotExist" => errors.forbidden(
+        "Exists" | "DoesNotExist" if !values.is_empty() => errors.forbidden(
             &at.child("values"),
             "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
         ),
-        other => errors.invalid(
-            &at.child("operator"),
-            other,
-            "not a valid selector operator",
-        ),
+        _ => {}
     }
+}
+
+/// A requirement whose operator may be one that isn't known here.
+pub fn validate_requirement(expression: &Value, at: &Path, errors: &mut Errors) {
+    validate_values(expression, at, errors);
+    let values = meta::list(expression, &["values"]);
     let key = meta::text(expression, &["key"]);
     errors.invalid_each(&at.child("key"), key, names::qualified_name(key));
     for (i, value) in values.iter().enumerate() {

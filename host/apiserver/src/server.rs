@@ -7,7 +7,8 @@ mod elsewhere;
 use crate::admission::Admission;
 use crate::audit::{Arrival, Audit, Trail};
 use crate::authn::{Authenticator, Peer, impersonate};
-use crate::authz::{self, Attributes, Authorizer};
+use crate::authz::selection::Selection;
+use crate::authz::{Attributes, Authorizer};
 use crate::documents::Documents;
 use crate::fairness::{Fairness, Flow, Refused, Seat};
 use crate::frames::Frames;
@@ -187,14 +188,14 @@ impl Server {
         let now = Timestamp::now();
         let (parts, body) = request.into_parts();
         let route = route(&parts.method, parts.uri.path(), &query);
-        let selected = authz::selected_name(&query);
+        let selected = Selection::of(route.as_ref(), &query);
         let arrival = Arrival {
             id,
             received: now,
             parts: &parts,
             remote,
             route: route.as_ref(),
-            selected: &selected,
+            selected: &selected.name,
             size: body.len(),
         };
         let authenticated = self.authenticate(identity, &parts.headers, now).await;

@@ -5,7 +5,7 @@ use super::attributes::Attributes;
 use super::conditions::{Bound, bind};
 use super::matching::{Criteria, Subject};
 use super::objects::Collection;
-use crate::authz::{self, Authorizer, Decision};
+use crate::authz::{self, Authorizer, Decision, selection};
 use crate::kinds::Table;
 use crate::registry;
 use crate::user::{AUTHENTICATED, User};
@@ -22,14 +22,14 @@ struct Requester {
 }
 
 impl Authority for Requester {
-    /// No authorizer here looks at selectors, and none fails: what it couldn't
-    /// read is in the reason.
+    /// No authorizer here fails: what it couldn't read is in the reason.
     fn decide(&self, question: &Question) -> Verdict {
         let account = question.account.as_ref().map(|(namespace, name)| {
             let mut user = User::account(namespace, name, "");
             user.groups.retain(|group| group != AUTHENTICATED);
             user
         });
+        let fields = selection::fields(&question.field_selector);
         let attributes = authz::Attributes {
             verb: &question.verb,
             group: &question.group,
@@ -37,6 +37,7 @@ impl Authority for Requester {
             subresource: &question.subresource,
             namespace: &question.namespace,
             name: &question.name,
+            fields: &fields.0,
             path: question.path.as_deref(),
         };
         let user = account.as_ref().unwrap_or(&self.user);

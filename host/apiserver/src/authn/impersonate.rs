@@ -73,7 +73,7 @@ pub(crate) fn acting(
             subresource,
             namespace,
             name,
-            path: None,
+            ..Attributes::default()
         };
         authorizer.authorize(&user, &a)
     };

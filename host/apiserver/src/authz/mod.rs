@@ -3,24 +3,26 @@
 //!
 //! `rule` is one rule, `rbac` the roles and bindings as they stand, `node` what
 //! follows from pods on a node, `bootstrap` what every cluster has,
-//! `escalation` what a writer of roles must hold already.
+//! `escalation` what a writer of roles must hold already, `selection` what
+//! selectors say.
 
 pub(crate) mod bootstrap;
 pub(crate) mod escalation;
 mod node;
 mod rbac;
 mod rule;
+pub(crate) mod selection;
 
 use crate::audit::Trail;
 use crate::mirror::Mirror;
-use crate::query::Query;
 use crate::route::Route;
 use crate::user::{MASTERS, User};
-use api::selector::FieldSelector;
+use api::selector::FieldTerm;
 use api::status::{Qualified, Status};
 use node::NodeAuthorizer;
 pub(crate) use node::references;
 use rbac::{Held, Policy};
+use selection::Selection;
 use serde_json::{Value, json};
 use store::Store;
 
@@ -33,13 +35,14 @@ pub(crate) struct Attributes<'a> {
     pub(crate) subresource: &'a str,
     pub(crate) namespace: &'a str,
     pub(crate) name: &'a str,
+    /// What the objects' fields have to be, of a request on many.
+    pub(crate) fields: &'a [FieldTerm],
     /// Of a request on no resource; then the rest is empty.
     pub(crate) path: Option<&'a str>,
 }
 
 impl<'a> Attributes<'a> {
-    /// `selected` is what [`selected_name`] says of the query.
-    pub(crate) fn of(route: &'a Route, selected: &'a str) -> Attributes<'a> {
+    pub(crate) fn of(route: &'a Route, selected: &'a Selection) -> Attributes<'a> {
         match route {
             Route::Other { verb, path } => Attributes {
                 verb,
@@ -53,9 +56,10 @@ impl<'a> Attributes<'a> {
                 subresource: &r.subresource,
                 namespace: &r.namespace,
                 name: match r.name.as_str() {
-                    "" => selected,
+                    "" => &selected.name,
                     name => name,
                 },
+                fields: &selected.fields.0,
                 path: None,
             },
         }
@@ -67,19 +71,6 @@ impl<'a> Attributes<'a> {
             sub => format!("{}/{sub}", self.resource),
         }
     }
-}
-
-/// A collection that a field selector narrows to one name is authorized as
-/// that name.
-pub(crate) fn selected_name(query: &Query) -> String {
-    let text = query.text("fieldSelector");
-    if !text.contains("metadata.name") {
-        return String::new();
-    }
-    FieldSelector::parse(text)
-        .ok()
-        .and_then(|s| s.required("metadata.name").map(str::to_owned))
-        .unwrap_or_default()
 }
 
 /// The reason for it, for reviews and messages; may be empty.

@@ -2,21 +2,26 @@
 //! bound to it (upstream's `plugin/pkg/auth/authorizer/node`).
 //!
 //! ```text
-//! node <- pod -> secrets, configmaps, claims (-> volumes), service account
+//! node <- pod -> secrets, configmaps, claims (<- volumes), service account
 //! ```
-//! Rules of `system:node` name the rest. It never denies; what it doesn't
+//! Pods are read one by one, or with a field selector for those of the node
+//! (KEP-4601). Rules of `system:node` name the rest. It never denies; what it doesn't
 //! allow, RBAC may.
 
 use super::Attributes;
 use super::bootstrap;
 use super::rule::Rule;
+use crate::lookup;
 use crate::mirror::{Derived, Mirror};
 use api::meta;
+use api::selector::FieldTerm;
+use api::status::Status;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use store::Store;
 
 const PODS: &str = "/registry/core/pods/";
+const CLAIMS: &str = "persistentvolumeclaims";
 
 /// What a pod of a node refers to: kind and name, within its namespace.
 type Reference = (&'static str, String);
@@ -66,6 +71,11 @@ impl Derived for Pods {
 }
 
 impl Pods {
+    /// Whether the pod of this key is bound to `node`.
+    fn runs(&self, node: &str, key: &str) -> bool {
+        self.bound.get(key).is_some_and(|b| b.node == node)
+    }
+
     fn refers(&self, node: &str, namespace: &str, what: &Reference) -> bool {
         let keys = self.of.get(node).into_iter().flatten();
         keys.filter_map(|k| self.bound.get(k))
@@ -90,10 +100,10 @@ pub(crate) fn references(pod: &Value) -> BTreeSet<(&'static str, String)> {
         add("secrets", meta::text(volume, &["secret", "secretName"]));
         add("configmaps", meta::text(volume, &["configMap", "name"]));
         let claim = meta::text(volume, &["persistentVolumeClaim", "claimName"]);
-        add("persistentvolumeclaims", claim);
+        add(CLAIMS, claim);
         if volume.get("ephemeral").is_some() {
             let claim = format!("{}-{}", meta::name(pod), meta::text(volume, &["name"]));
-            add("persistentvolumeclaims", &claim);
+            add(CLAIMS, &claim);
         }
         for source in meta::list(volume, &["projected", "sources"]) {
             add("secrets", meta::text(source, &["secret", "name"]));
@@ -131,6 +141,7 @@ pub(crate) fn references(pod: &Value) -> BTreeSet<(&'static str, String)> {
 }
 
 pub(crate) struct NodeAuthorizer {
+    store: Store,
     pods: Mirror<Pods>,
     rules: Vec<Rule>,
 }
@@ -141,6 +152,7 @@ impl NodeAuthorizer {
             .into_iter()
             .find(|o| o["kind"] == "ClusterRole" && meta::name(o) == "system:node");
         NodeAuthorizer {
+            store: store.clone(),
             pods: Mirror::new(store.clone(), PODS),
             rules: role.as_ref().map(Rule::parse_all).unwrap_or_default(),
         }
@@ -148,20 +160,22 @@ impl NodeAuthorizer {
 
     /// `Ok` if the node may, else why not (often nothing to say).
     pub(crate) fn decide(&self, node: &str, a: &Attributes<'_>) -> Result<(), String> {
-        match (a.path, a.group, a.resource) {
-            (None, "", "secrets" | "configmaps") => self.graph(node, a, &["get", "list", "watch"]),
-            (None, "", "persistentvolumeclaims") if a.subresource == "status" => {
-                self.graph(node, a, &["get", "update", "patch"])
-            }
-            (None, "", "persistentvolumeclaims") => self.graph(node, a, &["get"]),
-            (None, "", "serviceaccounts") => match a.subresource {
-                "token" => self.graph(node, a, &["create"]),
-                _ => self.graph(node, a, &["get"]),
+        if a.path.is_some() {
+            return self.by_rules(a);
+        }
+        match (a.group, a.resource) {
+            ("", "secrets" | "configmaps") => self.read(node, a),
+            ("", "persistentvolumeclaims") if a.subresource == "status" => match a.verb {
+                "update" | "patch" => self.related(node, a),
+                _ => Err("can only get/update/patch this type".to_owned()),
             },
-            (None, "coordination.k8s.io", "leases") => own_lease(node, a),
-            (None, "storage.k8s.io", "csinodes") => own(node, a),
-            (None, "", "nodes") if !matches!(a.verb, "create") => own_node(node, a),
-            (None, "", "pods") if matches!(a.verb, "list" | "watch") => Ok(()),
+            ("", "persistentvolumeclaims" | "persistentvolumes")
+            | ("storage.k8s.io", "volumeattachments") => self.get(node, a),
+            ("", "serviceaccounts") => self.account(node, a),
+            ("coordination.k8s.io", "leases") => own_lease(node, a),
+            ("storage.k8s.io", "csinodes") => own_csi(node, a),
+            ("", "nodes") => own_node(node, a),
+            ("", "pods") => self.pod(node, a),
             _ => self.by_rules(a),
         }
     }
@@ -173,32 +187,97 @@ impl NodeAuthorizer {
         }
     }
 
-    fn graph(&self, node: &str, a: &Attributes<'_>, verbs: &[&str]) -> Result<(), String> {
-        if !verbs.contains(&a.verb) {
-            return Err(match a.verb {
-                "get" | "list" | "watch" => String::new(),
-                _ => format!("can only {} resources of this type", verbs.join("/")),
-            });
+    fn read(&self, node: &str, a: &Attributes<'_>) -> Result<(), String> {
+        let why = match (a.verb, a.subresource, a.namespace) {
+            ("get" | "list" | "watch", "", "") => "can only read namespaced object of this type",
+            ("get" | "list" | "watch", "", _) => return self.related(node, a),
+            ("get" | "list" | "watch", ..) => "cannot read subresource",
+            _ => "can only read resources of this type",
+        };
+        Err(why.to_owned())
+    }
+
+    fn get(&self, node: &str, a: &Attributes<'_>) -> Result<(), String> {
+        let why = match (a.verb, a.subresource) {
+            ("get", "") => return self.related(node, a),
+            ("get", _) => "cannot get subresource",
+            _ => "can only get individual resources of this type",
+        };
+        Err(why.to_owned())
+    }
+
+    fn account(&self, node: &str, a: &Attributes<'_>) -> Result<(), String> {
+        let why = match (a.verb, a.subresource, a.name) {
+            ("get", "", _) => return self.related(node, a),
+            ("create", _, "") => "can only create tokens for individual service accounts",
+            ("create", "token", _) => return self.related(node, a),
+            ("create", ..) => "can only create token subresource of serviceaccount",
+            _ => "can only create tokens for individual service accounts",
+        };
+        Err(why.to_owned())
+    }
+
+    /// A node lists its own pods only (KEP-4601); what it may write of them is
+    /// for admission to say.
+    fn pod(&self, node: &str, a: &Attributes<'_>) -> Result<(), String> {
+        let own = |t: &FieldTerm| t.equal && t.path == "spec.nodeName" && t.value == node;
+        match (a.subresource, a.verb) {
+            ("", "get") => self.related(node, a),
+            ("", "list" | "watch") if a.fields.iter().any(own) => Ok(()),
+            ("", "list" | "watch") if !a.name.is_empty() => self.related(node, a),
+            ("", "list" | "watch") => {
+                Err("can only list/watch pods with spec.nodeName field selector".to_owned())
+            }
+            ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => {
+                Ok(())
+            }
+            _ => Err(String::new()),
         }
+    }
+
+    /// Whether the one object that is asked about has to do with the node.
+    fn related(&self, node: &str, a: &Attributes<'_>) -> Result<(), String> {
         if a.name.is_empty() {
             return Err("No Object name found".to_owned());
         }
-        let kinds = [
-            "secrets",
-            "configmaps",
-            "persistentvolumeclaims",
-            "serviceaccounts",
-        ];
-        let Some(kind) = kinds.into_iter().find(|k| *k == a.resource) else {
-            return Err(String::new());
-        };
-        let what = (kind, a.name.to_owned());
-        match self.pods.with(|p| p.refers(node, a.namespace, &what)) {
+        match self.is_related(node, a) {
             Ok(true) => Ok(()),
             Ok(false) => Err(format!(
                 "no relationship found between node '{node}' and this object"
             )),
             Err(status) => Err(status.message),
+        }
+    }
+
+    fn is_related(&self, node: &str, a: &Attributes<'_>) -> Result<bool, Status> {
+        let refers = |kind: &'static str, namespace: &str, name: &str| {
+            let what = (kind, name.to_owned());
+            self.pods.with(|p| p.refers(node, namespace, &what))
+        };
+        match a.resource {
+            "pods" => {
+                let key = format!("{PODS}{}/{}", a.namespace, a.name);
+                self.pods.with(|p| p.runs(node, &key))
+            }
+            "persistentvolumes" => {
+                let Ok(volume) = lookup::object(&self.store, ("", a.resource), "", a.name) else {
+                    return Ok(false);
+                };
+                let claim = &volume["spec"]["claimRef"];
+                let namespace = meta::text(claim, &["namespace"]);
+                refers(CLAIMS, namespace, meta::text(claim, &["name"]))
+            }
+            "volumeattachments" => {
+                let found = lookup::object(&self.store, (a.group, a.resource), "", a.name);
+                Ok(found.is_ok_and(|v| meta::text(&v, &["spec", "nodeName"]) == node))
+            }
+            other => {
+                let kinds = ["secrets", "configmaps", CLAIMS, "serviceaccounts"];
+                match kinds.into_iter().find(|k| *k == other) {
+                    Some(kind) => refers(kind, a.namespace, a.name),
+                    None => Ok(false),
+                }
+            }
         }
     }
 }
@@ -220,9 +299,12 @@ fn own_lease(node: &str, a: &Attributes<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn own(node: &str, a: &Attributes<'_>) -> Result<(), String> {
+fn own_csi(node: &str, a: &Attributes<'_>) -> Result<(), String> {
     if !matches!(a.verb, "get" | "create" | "update" | "patch" | "delete") {
         return Err("can only get, create, update, patch, or delete a CSINode".to_owned());
+    }
+    if !a.subresource.is_empty() {
+        return Err("cannot authorize CSINode subresources".to_owned());
     }
     if a.verb != "create" && a.name != node {
         return Err("can only access CSINode with the same name as the requesting node".to_owned());
@@ -230,19 +312,20 @@ fn own(node: &str, a: &Attributes<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// A node reads and writes itself; of others it sees nothing.
+/// A node reads itself and nothing of others; that it writes only itself is for
+/// admission to say, which knows the name of what is created.
 fn own_node(node: &str, a: &Attributes<'_>) -> Result<(), String> {
     match (a.subresource, a.verb) {
-        ("" | "status", "update" | "patch") if a.name == node => Ok(()),
-        ("", "get" | "list" | "watch") if a.name == node => Ok(()),
-        ("", "get" | "list" | "watch") => Err(format!(
-            "node '{node}' cannot read '{}', only its own Node object",
-            a.name
-        )),
-        ("" | "status", "update" | "patch") => Err(format!(
-            "node '{node}' cannot write '{}', only its own Node object",
-            a.name
-        )),
+        ("", "create" | "update" | "patch") | ("status", "update" | "patch") => Ok(()),
+        ("", "get" | "list" | "watch") => match a.name {
+            own if own == node => Ok(()),
+            "" => Err(format!(
+                "node '{node}' cannot read all nodes, only its own Node object"
+            )),
+            other => Err(format!(
+                "node '{node}' cannot read '{other}', only its own Node object"
+            )),
+        },
         _ => Err(String::new()),
     }
 }

@@ -31,6 +31,7 @@ impl Fixture {
         let plural = format!("{}s", object["kind"].as_str().unwrap().to_lowercase());
         let group = match object.get("apiVersion") {
             Some(v) if v == "v1" => "core",
+            Some(v) if v == "storage.k8s.io/v1" => "storage.k8s.io",
             _ => "rbac.authorization.k8s.io",
         };
         let namespace = api::meta::namespace(object);
@@ -54,7 +55,7 @@ impl Fixture {
         let query = Query::parse(query);
         let method: Method = method.parse().unwrap();
         let route = crate::route::route(&method, path, &query).unwrap();
-        let selected = selected_name(&query);
+        let selected = Selection::of(Some(&route), &query);
         let a = Attributes::of(&route, &selected);
         self.authorizer.authorize(user, &a).map_err(|s| s.message)
     }
@@ -170,9 +171,27 @@ async fn a_node_may_what_its_pods_need() {
     f.put(
         &json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "namespace": "d"},
         "spec": {"nodeName": "n", "serviceAccountName": "default",
-            "volumes": [{"name": "v", "secret": {"secretName": "s"}}]}}),
+            "volumes": [{"name": "v", "secret": {"secretName": "s"}},
+                {"name": "c", "persistentVolumeClaim": {"claimName": "claim"}}]}}),
     )
     .await;
+    f.put(&json!({"kind": "Pod", "apiVersion": "v1",
+        "metadata": {"name": "other", "namespace": "d"}, "spec": {"nodeName": "m"}}))
+        .await;
+    for (name, claim) in [("v", "claim"), ("w", "another")] {
+        f.put(
+            &json!({"kind": "PersistentVolume", "apiVersion": "v1", "metadata": {"name": name},
+            "spec": {"claimRef": {"namespace": "d", "name": claim}}}),
+        )
+        .await;
+    }
+    for (name, node) in [("mine", "n"), ("theirs", "m")] {
+        f.put(
+            &json!({"kind": "VolumeAttachment", "apiVersion": "storage.k8s.io/v1",
+            "metadata": {"name": name}, "spec": {"nodeName": node}}),
+        )
+        .await;
+    }
     for (method, url, allowed) in [
         ("GET", "/api/v1/namespaces/d/secrets/s", true),
         (
@@ -181,6 +200,11 @@ async fn a_node_may_what_its_pods_need() {
             true,
         ),
         ("GET", "/api/v1/namespaces/d/secrets", false),
+        (
+            "GET",
+            "/api/v1/secrets?fieldSelector=metadata.name%3Ds",
+            false,
+        ),
         ("GET", "/api/v1/namespaces/d/secrets/other", false),
         (
             "POST",
@@ -197,9 +221,58 @@ async fn a_node_may_what_its_pods_need() {
             "/api/v1/pods?watch=1&fieldSelector=spec.nodeName%3Dn",
             true,
         ),
+        (
+            "GET",
+            "/api/v1/namespaces/d/pods?fieldSelector=spec.nodeName%3Dn,status.phase%3DRunning",
+            true,
+        ),
+        (
+            "GET",
+            "/api/v1/pods?fieldSelector=spec.nodeName!%3Dn",
+            false,
+        ),
+        ("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dm", false),
+        ("GET", "/api/v1/pods?watch=1", false),
+        ("GET", "/api/v1/namespaces/d/pods", false),
+        (
+            "DELETE",
+            "/api/v1/namespaces/d/pods?fieldSelector=spec.nodeName%3Dn",
+            false,
+        ),
+        ("GET", "/api/v1/namespaces/d/pods/p", true),
+        ("GET", "/api/v1/namespaces/d/pods/other", false),
+        (
+            "GET",
+            "/api/v1/namespaces/d/pods?fieldSelector=metadata.name%3Dp",
+            true,
+        ),
+        ("GET", "/api/v1/namespaces/d/pods/p/log", false),
         ("PATCH", "/api/v1/namespaces/d/pods/p/status", true),
+        ("PATCH", "/api/v1/namespaces/d/pods/p", false),
+        ("GET", "/api/v1/nodes/n", true),
+        (
+            "GET",
+            "/api/v1/nodes?watch=1&fieldSelector=metadata.name%3Dn",
+            true,
+        ),
+        ("GET", "/api/v1/nodes", false),
+        ("GET", "/api/v1/nodes/m", false),
         ("PUT", "/api/v1/nodes/n/status", true),
-        ("PUT", "/api/v1/nodes/m/status", false),
+        // Whose it is, admission says.
+        ("PUT", "/api/v1/nodes/m/status", true),
+        ("GET", "/api/v1/persistentvolumes/v", true),
+        ("GET", "/api/v1/persistentvolumes/w", false),
+        ("GET", "/api/v1/persistentvolumes", false),
+        (
+            "GET",
+            "/apis/storage.k8s.io/v1/volumeattachments/mine",
+            true,
+        ),
+        (
+            "GET",
+            "/apis/storage.k8s.io/v1/volumeattachments/theirs",
+            false,
+        ),
         ("POST", "/api/v1/nodes", true),
         ("DELETE", "/api/v1/nodes/n", false),
         (

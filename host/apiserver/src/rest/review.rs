@@ -4,7 +4,7 @@
 use super::options::{self, Verb};
 use super::{Answer, Call, body};
 use crate::admission::Operation;
-use crate::authz::{Attributes, Decision};
+use crate::authz::{Attributes, Decision, selection};
 use crate::respond;
 use crate::user::User;
 use api::meta;
@@ -29,13 +29,7 @@ pub(crate) async fn answer(call: Call) -> Answer {
         "subjectaccessreviews" => access(&call, &subject(&call, &review)?, &review)?,
         "localsubjectaccessreviews" => {
             let user = subject(&call, &review)?;
-            let namespace = meta::text(&review, &["spec", "resourceAttributes", "namespace"]);
-            if namespace != call.route.namespace {
-                let mut errors = Errors::default();
-                let path = Path::new("spec.resourceAttributes.namespace");
-                errors.invalid(&path, namespace, "must match metadata.namespace");
-                return Err(invalid(&call, &errors));
-            }
+            is_local(&call, &review)?;
             let metadata = meta::ensure_metadata(&mut review);
             metadata.insert("namespace".to_owned(), call.route.namespace.clone().into());
             access(&call, &user, &review)?
@@ -107,39 +101,37 @@ fn subject(call: &Call, review: &Value) -> Result<User, Status> {
     Ok(user)
 }
 
-fn access(call: &Call, user: &User, review: &Value) -> Result<Value, Status> {
-    let spec = &review["spec"];
-    let part = |key: &str| spec.get(key).filter(|v| v.is_object());
-    let a = match (part("resourceAttributes"), part("nonResourceAttributes")) {
-        (Some(r), None) => Attributes {
-            verb: meta::text(r, &["verb"]),
-            group: meta::text(r, &["group"]),
-            resource: meta::text(r, &["resource"]),
-            subresource: meta::text(r, &["subresource"]),
-            namespace: meta::text(r, &["namespace"]),
-            name: meta::text(r, &["name"]),
-            path: None,
-        },
-        (None, Some(r)) => Attributes {
-            verb: meta::text(r, &["verb"]),
-            path: Some(meta::text(r, &["path"])),
-            ..Attributes::default()
-        },
-        (both, _) => {
-            let mut errors = Errors::default();
-            let why = match both {
-                Some(_) => "cannot be specified in combination with resourceAttributes",
-                None => {
-                    "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-                }
-            };
-            let (path, value) = match both {
-                Some(_) => ("spec.nonResourceAttributes", &spec["nonResourceAttributes"]),
-                None => ("spec.resourceAttributes", &Value::Null),
-            };
-            errors.invalid(&Path::new(path), value.clone(), why);
-            return Err(invalid(call, &errors));
+/// Whether a review asks about its own namespace.
+fn is_local(call: &Call, review: &Value) -> Result<(), Status> {
+    let mut errors = Errors::default();
+    let spec = Path::new("spec");
+    if let Some(resource) = part(review, "resourceAttributes") {
+        let namespace = meta::text(resource, &["namespace"]);
+        if namespace != call.route.namespace {
+            let path = spec.child("resourceAttributes").child("namespace");
+            errors.invalid(&path, namespace, "must match metadata.namespace");
         }
+    }
+    if let Some(other) = part(review, "nonResourceAttributes") {
+        let path = spec.child("nonResourceAttributes");
+        errors.invalid(&path, other.clone(), "disallowed on this kind of request");
+    }
+    match errors.0.is_empty() {
+        true => Ok(()),
+        false => Err(invalid(call, &errors)),
+    }
+}
+
+fn part<'a>(review: &'a Value, key: &str) -> Option<&'a Value> {
+    review["spec"].get(key).filter(|v| v.is_object())
+}
+
+fn access(call: &Call, user: &User, review: &Value) -> Result<Value, Status> {
+    let resource = part(review, "resourceAttributes");
+    let (fields, passed_over) = selection::reviewed(resource.unwrap_or(&Value::Null));
+    let a = Attributes {
+        fields: &fields.0,
+        ..asked(call, review)?
     };
     let (allowed, reason) = match call.authorizer.decide(user, &a) {
         Decision::Allowed(why) => (true, why),
@@ -149,7 +141,55 @@ fn access(call: &Call, user: &User, review: &Value) -> Result<Value, Status> {
     if !reason.is_empty() {
         status["reason"] = reason.into();
     }
+    if !passed_over.is_empty() {
+        status["evaluationError"] = passed_over.into();
+    }
     Ok(status)
+}
+
+/// What a review asks about, but for its selectors.
+fn asked<'a>(call: &Call, review: &'a Value) -> Result<Attributes<'a>, Status> {
+    let (resource, other) = (
+        part(review, "resourceAttributes"),
+        part(review, "nonResourceAttributes"),
+    );
+    let mut errors = Errors::default();
+    let a = match (resource, other) {
+        (Some(r), None) => Attributes {
+            verb: meta::text(r, &["verb"]),
+            group: meta::text(r, &["group"]),
+            resource: meta::text(r, &["resource"]),
+            subresource: meta::text(r, &["subresource"]),
+            namespace: meta::text(r, &["namespace"]),
+            name: meta::text(r, &["name"]),
+            ..Attributes::default()
+        },
+        (None, Some(r)) => Attributes {
+            verb: meta::text(r, &["verb"]),
+            path: Some(meta::text(r, &["path"])),
+            ..Attributes::default()
+        },
+        (Some(_), Some(other)) => {
+            let path = Path::new("spec.nonResourceAttributes");
+            let why = "cannot be specified in combination with resourceAttributes";
+            errors.invalid(&path, other.clone(), why);
+            Attributes::default()
+        }
+        (None, None) => {
+            let path = Path::new("spec.resourceAttributes");
+            let why =
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            errors.invalid(&path, Value::Null, why);
+            Attributes::default()
+        }
+    };
+    if let Some(resource) = resource {
+        selection::validate(resource, &Path::new("spec.resourceAttributes"), &mut errors);
+    }
+    match errors.0.is_empty() {
+        true => Ok(a),
+        false => Err(invalid(call, &errors)),
+    }
 }
 
 fn rules(call: &Call, review: &Value) -> Result<Value, Status> {

@@ -6,6 +6,7 @@ use super::options::{self, Verb, WriteOptions};
 use super::{Answer, Call, body};
 use crate::admission::Operation;
 use crate::authz::Attributes;
+use crate::authz::selection::Selection;
 use crate::registry::{self, After, Along, Stored, Written};
 use crate::route::Route;
 use crate::{respond, services};
@@ -166,7 +167,8 @@ async fn make(call: &Call, how: &Change, mut wanted: Value) -> Result<Changed, S
     let mut route = call.route.clone();
     route.verb = "create";
     let route = Route::Resource(route);
-    let attributes = Attributes::of(&route, "");
+    let unselected = Selection::default();
+    let attributes = Attributes::of(&route, &unselected);
     call.authorizer.authorize(&call.user, &attributes)?;
     let uid = meta::uid(&wanted);
     if !uid.is_empty() {

@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+const REVIEWS: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
 
 /// `jane` and `sam` may write config maps; `jane` and the service account `s`
 /// may bless them, and nobody else.
@@ -96,6 +97,107 @@ fn validations_ask_for_whom_the_request_is() {
             assert_eq!(code, wanted, "{user} {expression}: {answer}");
         }
     }
+}
+
+/// A node may write config maps, too.
+fn a_node_writes(c: &Client) {
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "nodes"},
+        "subjects": [
+            {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "system:node:n1"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "writing"},
+    });
+    let (code, made) = c.post(&format!("{RBAC}/clusterrolebindings"), &binding);
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+}
+
+#[test]
+fn selectors_are_part_of_a_question() {
+    let c = Client::start();
+    people(&c);
+    a_node_writes(&c);
+    let node = [
+        ("content-type", "application/json"),
+        ("impersonate-user", "system:node:n1"),
+        ("impersonate-group", "system:nodes"),
+    ];
+    for (i, (selectors, allowed)) in [
+        ("", false),
+        (".fieldSelector('spec.nodeName=n1')", true),
+        (
+            ".labelSelector('a=b').fieldSelector('status.phase!=Failed,spec.nodeName=n1')",
+            true,
+        ),
+        (".fieldSelector('spec.nodeName=n2')", false),
+        (".fieldSelector('spec.nodeName!=n1')", false),
+        (".fieldSelector('spec.nodeName')", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let pods = format!("authorizer.group('').resource('pods'){selectors}");
+        let expression = format!("{pods}.check('list').allowed()");
+        let spec = json!({"validations": [{"expression": expression}]});
+        put(&c, "Validating", "configmaps", spec, json!({}));
+        let body = serde_json::to_vec(&map(&format!("n-{i}"))).unwrap();
+        let (code, answer) = c.send(Method::POST, MAPS, &node, &body);
+        let wanted = match allowed {
+            true => StatusCode::CREATED,
+            false => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        assert_eq!(code, wanted, "{expression}: {answer}");
+    }
+}
+
+#[test]
+fn reviews_ask_with_selectors() {
+    let c = Client::start();
+    let by =
+        |operator: &str| json!([{"key": "spec.nodeName", "operator": operator, "values": ["n1"]}]);
+    for (attributes, allowed, told) in [
+        (json!({}), false, None),
+        (
+            json!({"fieldSelector": {"rawSelector": "spec.nodeName=n1"}}),
+            true,
+            None,
+        ),
+        (
+            json!({"fieldSelector": {"requirements": by("In")}}),
+            true,
+            None,
+        ),
+        (
+            json!({"fieldSelector": {"requirements": by("NotIn")}}),
+            false,
+            None,
+        ),
+        (
+            json!({"fieldSelector": {"requirements": by("Like")}}),
+            false,
+            Some("spec.resourceAttributes.fieldSelector ignored due to parse error"),
+        ),
+    ] {
+        let mut resource = json!({"verb": "list", "resource": "pods"});
+        let more = attributes.as_object().unwrap().clone();
+        resource.as_object_mut().unwrap().extend(more);
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {"user": "system:node:n1", "groups": ["system:nodes"],
+                "resourceAttributes": resource},
+        });
+        let (code, answer) = c.post(REVIEWS, &review);
+        assert_eq!(code, StatusCode::CREATED, "{answer}");
+        let status = &answer["status"];
+        assert_eq!(status["allowed"], allowed, "{answer}");
+        assert_eq!(status["evaluationError"].as_str(), told, "{answer}");
+    }
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "spec": {"user": "jane", "resourceAttributes": {"verb": "list", "fieldSelector": {}}},
+    });
+    let (code, refused) = c.post(REVIEWS, &review);
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
 }
 
 #[test]
