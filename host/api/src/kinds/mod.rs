@@ -39,6 +39,7 @@ mod pod_defaults;
 mod pod_parts;
 mod pod_placement;
 mod pod_print;
+mod pod_restart;
 mod pod_security;
 mod pod_support;
 mod pod_template;

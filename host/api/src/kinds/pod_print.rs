@@ -123,6 +123,9 @@ fn summarize(pod: &Value) -> Summary {
         s.restarts = of_sidecars;
         main_containers(pod, &mut s);
     }
+    if condition(pod, "AllContainersRestarting") == Some("True") {
+        s.reason = "RestartingAllContainers".to_owned();
+    }
     if meta::is_deleting(pod) {
         if own == "NodeLost" {
             s.reason = "Unknown".to_owned();

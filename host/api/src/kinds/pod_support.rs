@@ -139,7 +139,6 @@ const CONTAINER: &[Row] = &[
         Given,
         This("has no effect: there is no resize in place yet"),
     ),
-    ("restartPolicyRules", Given, TurnedAway),
     ("securityContext.seLinuxOptions", Given, TurnedAway),
     (
         "securityContext.seccompProfile.type",
@@ -159,10 +158,6 @@ const CONTAINER: &[Row] = &[
         TurnedAway,
     ),
 ];
-
-/// Beside `CONTAINER`: only init containers may be sidecars.
-const MAIN: &[Row] = &[("restartPolicy", Given, TurnedAway)];
-const INIT: &[Row] = &[("restartPolicy", Not(&["", "Always"]), TurnedAway)];
 
 /// What a client is to be warned of that writes `object` over `old`, which is
 /// null for a new one: nothing where the pods stay as they were.
@@ -201,15 +196,10 @@ fn of_spec(spec: &Value, path: &Path) -> Vec<String> {
         }
     };
     look(spec, POD, path);
-    for (list, more) in [
-        ("initContainers", INIT),
-        ("containers", MAIN),
-        ("ephemeralContainers", &[]),
-    ] {
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
         for (i, container) in meta::list(spec, &[list]).iter().enumerate() {
             let at = path.child(list).index(i);
             look(container, CONTAINER, &at);
-            look(container, more, &at);
         }
     }
     found
@@ -335,15 +325,7 @@ mod tests {
                 ),
                 "spec.containers[0].livenessProbe.tcpSocket.host",
             ),
-            (
-                with("restartPolicy", json!("Always")),
-                "spec.containers[0].restartPolicy",
-            ),
-            (json!({"initContainers": [{"restartPolicy": "Always"}]}), ""),
-            (
-                json!({"initContainers": [{}, {"restartPolicy": "Never"}]}),
-                "spec.initContainers[1].restartPolicy",
-            ),
+            (with("restartPolicy", json!("Always")), ""),
         ] {
             let found = warned("", "pods", &json!({"spec": spec}), &Value::Null);
             let paths: Vec<&str> = found.iter().filter_map(|w| w.split(": ").next()).collect();

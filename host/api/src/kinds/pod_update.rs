@@ -1,5 +1,6 @@
 //! What an update of a pod may change.
 
+use super::pod_restart;
 use crate::field::{Errors, Path};
 use crate::meta;
 use serde_json::{Map, Value};
@@ -134,9 +135,6 @@ pub(super) fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
         let path = status.child("nominatedNodeName");
         errors.invalid_each(&path, nominated, crate::names::dns_subdomain(nominated));
     }
-    if meta::text(old, &["spec", "restartPolicy"]) == "Always" {
-        return;
-    }
     for (i, was) in meta::list(old, &["status", "containerStatuses"])
         .iter()
         .enumerate()
@@ -145,8 +143,8 @@ pub(super) fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
         let Some(ended) = meta::at(was, &["state", "terminated"]) else {
             continue;
         };
-        let failed = meta::int(ended, &["exitCode"]) != Some(0);
-        if failed && meta::text(old, &["spec", "restartPolicy"]) == "OnFailure" {
+        let exit_code = meta::int(ended, &["exitCode"]).unwrap_or(0);
+        if pod_restart::may_run_again(old, name, exit_code) {
             continue;
         }
         let revived = meta::list(new, &["status", "containerStatuses"])

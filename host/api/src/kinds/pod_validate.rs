@@ -1,7 +1,7 @@
 //! What a pod has to be, in upstream's words, and what Atoll refuses: a pod is
 //! a micro-VM, so it shares no namespace with the host.
 
-use super::{PROTOCOLS, pod_placement, pod_security, pod_volumes};
+use super::{PROTOCOLS, pod_placement, pod_restart, pod_security, pod_volumes};
 use crate::field::{Errors, Path};
 use crate::{meta, names, resources};
 use serde_json::Value;
@@ -46,6 +46,8 @@ pub(super) fn validate_ephemeral(spec: &Value, path: &Path, errors: &mut Errors)
         "startupProbe",
         "lifecycle",
         "resizePolicy",
+        "restartPolicy",
+        "restartPolicyRules",
     ];
     let volumes = pod_volumes::validate(spec, path, &mut Errors::default());
     let mut seen: Vec<&str> = ["containers", "initContainers"]
@@ -102,7 +104,8 @@ pub(super) fn validate_spec(spec: &Value, path: &Path, errors: &mut Errors) {
             }
             seen.push(name);
             validate_container(spec, container, &at, &volumes, errors);
-            if part == "initContainers" && meta::text(container, &["restartPolicy"]).is_empty() {
+            pod_restart::validate(container, &at, errors);
+            if part == "initContainers" && meta::text(container, &["restartPolicy"]) != "Always" {
                 for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
                     if container.get(probe).is_some() {
                         let why = "may not be set for init containers without restartPolicy=Always";

@@ -117,6 +117,30 @@ fn containers_are_refused_with_the_field_named() {
             "[spec.containers[0].resources.limits[pods]: Invalid value: \"pods\": must be a standard resource for containers, spec.containers[0].resources.requests[pods]: Invalid value: \"pods\": must be a standard resource for containers]",
         ),
         (
+            c(json!({"restartPolicy": "Never", "restartPolicyRules": [
+                {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1]}}]})),
+            "",
+        ),
+        (
+            c(json!({"restartPolicy": "Sometimes"})),
+            "spec.containers[0].restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+        ),
+        (
+            c(json!({"restartPolicyRules": [
+                {"action": "Restart", "exitCodes": {"operator": "NotIn", "values": [1]}}]})),
+            "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used",
+        ),
+        (
+            c(json!({"restartPolicy": "Never", "restartPolicyRules": [
+                {"action": "Stop"}]})),
+            "[spec.containers[0].restartPolicyRules[0].action: Unsupported value: \"Stop\": supported values: \"Restart\", \"RestartAllContainers\", spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified]",
+        ),
+        (
+            c(json!({"restartPolicy": "Never", "restartPolicyRules": [
+                {"action": "Restart", "exitCodes": {"operator": "Equals", "values": [1]}}]})),
+            "spec.containers[0].restartPolicyRules[0].exitCodes.operator: Unsupported value: \"Equals\": supported values: \"In\", \"NotIn\"",
+        ),
+        (
             c(json!({"lifecycle": {"preStop": {}}})),
             "spec.containers[0].lifecycle.preStop: Required value: must specify a handler type",
         ),

@@ -5,7 +5,7 @@
 use super::action::is_own_host;
 use super::observed::{Note, Rejection};
 use super::resources::{Amount, qos_class, requests};
-use super::view::{Role, View, image_of, machine_id, post_start, pre_stop, role_of_init};
+use super::view::{View, image_of, machine_id, post_start, pre_stop};
 use super::{sysctls, volumes};
 use crate::eviction::{self, Pressure, is_critical};
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, PodSpec, Probe};
@@ -178,15 +178,11 @@ fn container_fields(list: &str, containers: &[Container]) -> Option<String> {
         .iter()
         .enumerate()
         .find_map(|(index, container)| {
-            let role = match list {
-                "initContainers" => role_of_init(container),
-                _ => Role::Main,
-            };
-            container_field(role, container).map(|field| format!("spec.{list}[{index}].{field}"))
+            container_field(container).map(|field| format!("spec.{list}[{index}].{field}"))
         })
 }
 
-pub(crate) fn container_field(role: Role, container: &Container) -> Option<&'static str> {
+pub(crate) fn container_field(container: &Container) -> Option<&'static str> {
     let security = container.security_context.as_ref();
     let files = container.env.iter().flatten().any(|variable| {
         let source = variable.value_from.as_ref();
@@ -194,7 +190,7 @@ pub(crate) fn container_field(role: Role, container: &Container) -> Option<&'sta
     });
     let seccomp = security.and_then(|s| s.seccomp_profile.as_ref());
     let armor = security.and_then(|s| s.app_armor_profile.as_ref());
-    let checks: [(bool, &'static str); 8] = [
+    let checks: [(bool, &'static str); 6] = [
         (
             seccomp.is_some_and(|profile| profile.type_ == "Localhost"),
             "securityContext.seccompProfile (Localhost)",
@@ -208,11 +204,6 @@ pub(crate) fn container_field(role: Role, container: &Container) -> Option<&'sta
             "securityContext.seLinuxOptions",
         ),
         (image_of(container).is_empty(), "image (empty)"),
-        (
-            container.restart_policy.is_some() && role != Role::Sidecar,
-            "restartPolicy",
-        ),
-        (some(&container.restart_policy_rules), "restartPolicyRules"),
         (some(&container.volume_devices), "volumeDevices"),
         (files, "env[].valueFrom.fileKeyRef"),
     ];
@@ -358,11 +349,6 @@ mod tests {
             (
                 json!({"lifecycle": {"preStop": {"httpGet": host}}}),
                 "lifecycle.preStop.httpGet.host (other than the pod's)",
-            ),
-            (json!({"restartPolicy": "Always"}), "restartPolicy"),
-            (
-                json!({"restartPolicyRules": [{"action": "Restart"}]}),
-                "restartPolicyRules",
             ),
             (
                 json!({"volumeDevices": [{"name": "d", "devicePath": "/d"}]}),

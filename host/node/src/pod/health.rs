@@ -62,6 +62,8 @@ pub(crate) enum Doom {
     PostStart,
     /// The pod names another image.
     Changed,
+    /// All containers restart.
+    All,
 }
 
 /// What the probes of one attempt have found so far.

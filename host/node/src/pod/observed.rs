@@ -53,6 +53,9 @@ pub(crate) struct Observed {
     #[serde(default)]
     pub(crate) pulled: BTreeSet<String>,
     pub(crate) containers: BTreeMap<String, Record>,
+    /// All but the ephemeral ones end, to start anew (KEP-5532).
+    #[serde(default)]
+    pub(crate) restarting_all: bool,
     /// The node's addresses, as the status shows them.
     #[serde(skip)]
     pub(crate) host_ips: Vec<String>,
@@ -495,6 +498,7 @@ impl Observed {
             images: BTreeMap::new(),
             pulled: BTreeSet::new(),
             containers: BTreeMap::new(),
+            restarting_all: false,
             host_ips: Vec::new(),
             written: None,
             api: ApiSide::Idle,

@@ -99,6 +99,12 @@ impl World {
         }
         let mut spec =
             json!({"restartPolicy": policy, "containers": mains, "initContainers": inits});
+        if random.one_in(4) {
+            let rule = json!({"action": "RestartAllContainers",
+                "exitCodes": {"operator": "In", "values": [1]}});
+            mains[0]["restartPolicy"] = json!("Never");
+            mains[0]["restartPolicyRules"] = json!([rule]);
+        }
         let mut volumes = vec![];
         if random.one_in(3) {
             volumes.push(json!({"name": "v", "configMap": {"name": "m"}}));

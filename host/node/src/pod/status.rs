@@ -2,11 +2,10 @@
 //! conditions and one status for each container.
 
 use super::Pod;
-use super::backoff::go_duration;
 use super::identity::container_id;
 use super::observed::{Image, Observed, Record, Rejection, State, Terminated};
 use super::resources::qos_class;
-use super::restart::restarts;
+use super::restart::{back_off, may_restart_all, restarts};
 use super::view::{Role, View, image_of};
 use super::waiting::{first_wait, images_wait, waiting};
 use guest_protocol::Identity;
@@ -42,10 +41,13 @@ pub(crate) fn phase(view: View<'_>, observed: &Observed) -> Phase {
     if observed.rejected.is_some() {
         return Phase::Failed;
     }
+    if observed.restarting_all && !view.deleting() {
+        return Phase::Pending;
+    }
     let record = |container: &Container| observed.record(&container.name);
     let again = |role, container: &Container| {
         let record = record(container);
-        record.is_some_and(|record| restarts(view, role, record))
+        record.is_some_and(|record| restarts(view, role, container, record))
     };
     let ended_badly = |(role, container): (Role, &Container)| {
         let end = record(container).and_then(Record::ended);
@@ -57,7 +59,12 @@ pub(crate) fn phase(view: View<'_>, observed: &Observed) -> Phase {
     }
     let mains: Vec<Option<&Record>> = view.mains().iter().map(record).collect();
     let never_ran = |record: &Option<&Record>| {
-        record.is_none_or(|r| r.last.is_none() && !r.active() && r.ended().is_none())
+        record.is_none_or(|record| match record.state {
+            // At first, or anew.
+            State::Waiting => true,
+            State::Blocked { .. } => record.last.is_none(),
+            _ => false,
+        })
     };
     if mains.iter().any(never_ran) {
         return Phase::Pending;
@@ -248,7 +255,7 @@ fn container_state(
     };
     let goes_on = !view.deleting() && observed.rejected.is_none();
     if goes_on
-        && restarts(view, role, record)
+        && restarts(view, role, container, record)
         && let Some(state) = images_wait(view, container, observed)
     {
         return state;
@@ -269,12 +276,7 @@ fn container_state(
             ..
         } if goes_on => {
             let delay = record.backoff.delay(end.finished_at).unwrap_or_default();
-            let message = format!(
-                "back-off {} restarting failed container={} pod={}",
-                go_duration(delay),
-                container.name,
-                view.label()
-            );
+            let message = back_off(view, &container.name, delay);
             waiting("CrashLoopBackOff", Some(message))
         }
         State::Ended { end, .. } => ended(end),
@@ -282,7 +284,8 @@ fn container_state(
             reason, message, ..
         } => waiting(reason, (!message.is_empty()).then(|| message.clone())),
         // Until the hook is done the container is not said to run.
-        State::Starting { .. } | State::PostStart { .. } | State::Waiting => match &record.last {
+        State::Waiting => first_wait(view, container, observed),
+        State::Starting { .. } | State::PostStart { .. } => match &record.last {
             Some(last) if !record.is_replaced(last) => ended(last),
             // Under the policy Never the API takes no end back.
             Some(_) | None => first_wait(view, container, observed),
@@ -314,8 +317,12 @@ pub(super) fn initialized(view: View<'_>, observed: &Observed) -> bool {
     }) || view.mains().iter().any(ran)
 }
 
+/// Only of pods whose containers have rules that restart all (KEP-5532).
+const RESTARTING_ALL: &str = "AllContainersRestarting";
+
 /// The conditions that a node decides on.
-pub(crate) const OWN_CONDITIONS: [&str; 5] = [
+pub(crate) const OWN_CONDITIONS: [&str; 6] = [
+    RESTARTING_ALL,
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
@@ -341,7 +348,7 @@ fn disruption(observed: &Observed, phase: Phase) -> Option<Verdict> {
     })
 }
 
-/// The five conditions of a pod, and those that others own, as they were.
+/// The conditions of a pod, and those that others own, as they were.
 fn conditions(
     pod: &Pod,
     observed: &Observed,
@@ -370,8 +377,10 @@ fn conditions(
         ("ContainersReady", containers_ready),
         ("PodScheduled", Verdict::yes()),
     ];
+    let restarting = may_restart_all(view).then(|| restarting_all(observed, phase));
+    let own = own.into_iter().chain(restarting).chain(disruption);
     let mut list: Vec<PodCondition> = others.into_iter().cloned().collect();
-    for (name, verdict) in own.into_iter().chain(disruption) {
+    for (name, verdict) in own {
         let old = before.iter().find(|condition| condition.type_ == name);
         let status = if verdict.ok { "True" } else { "False" };
         let since = old
@@ -388,6 +397,21 @@ fn conditions(
         });
     }
     list
+}
+
+fn restarting_all(observed: &Observed, phase: Phase) -> (&'static str, Verdict) {
+    let reason = match phase {
+        Phase::Succeeded => Some("PodCompleted"),
+        Phase::Failed => Some("PodFailed"),
+        Phase::Pending | Phase::Running => None,
+    };
+    let restarting = reason.is_none() && observed.restarting_all;
+    let verdict = Verdict {
+        ok: restarting,
+        reason: reason.or(restarting.then_some("RestartAllContainersStarted")),
+        message: restarting.then(|| "container exited with restart policy rule".to_owned()),
+    };
+    (RESTARTING_ALL, verdict)
 }
 
 #[derive(Clone, Debug)]

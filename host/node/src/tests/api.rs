@@ -136,6 +136,7 @@ impl Api {
                 reply(200, &self.put(path, object))
             }
             Method::PATCH => {
+                let of_pod = path.contains("/pods/") && path.ends_with("/status");
                 let path = path.trim_end_matches("/status");
                 let kind = &request.headers()["content-type"];
                 let strategic = kind.to_str().unwrap().contains("strategic");
@@ -150,7 +151,11 @@ impl Api {
                 if strategic {
                     by_type(&object, &mut patch);
                 }
+                let before = object.clone();
                 merge(&mut object, patch);
+                if of_pod {
+                    check_status(&object, &before);
+                }
                 reply(200, &self.put(path, object))
             }
             Method::DELETE => self.found(self.remove(&path)),
@@ -222,6 +227,15 @@ fn by_type(object: &Value, patch: &mut Value) {
             None => conditions.push(old.clone()),
         }
     }
+}
+
+/// A status is one that the API server takes.
+fn check_status(new: &Value, old: &Value) {
+    let pods = api::kinds::by_resource("", "v1", "pods").unwrap();
+    let mut errors = api::field::Errors::default();
+    pods.validate_status(new, old, &mut errors);
+    let all = errors.aggregate();
+    assert!(errors.is_empty(), "{all}: {}", new["status"]);
 }
 
 /// There is one token, and its bearer may see metrics of `n1`.

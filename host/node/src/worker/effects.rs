@@ -74,6 +74,8 @@ impl Worker {
             Step::AnnounceImageBackOff { .. }
             | Step::AnnounceRestartBackOff { .. }
             | Step::StopContainer { .. }
+            | Step::RestartAll
+            | Step::StartAnew
             | Step::Expire => {}
             // What the API shows of it is its mirror's.
             Step::WriteStatus(status) if is_static(&pod) => {
@@ -362,7 +364,7 @@ async fn prepare(
         .ok_or("the pod has no such container")?;
     // The others were looked at when the pod came.
     if role == Role::Ephemeral
-        && let Some(field) = admission::container_field(role, container)
+        && let Some(field) = admission::container_field(container)
     {
         let path = field_path(role, name);
         return Err(format!("{path}: {field} is not supported"));

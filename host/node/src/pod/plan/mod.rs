@@ -11,7 +11,7 @@ use super::Pod;
 use super::backoff::later;
 use super::health::{Act, Doom};
 use super::observed::{ApiSide, Image, ImageFailureKind, Machine, Observed, Record, State};
-use super::restart::{next_start, restarts};
+use super::restart::{next_start, restarts, triggers_all};
 use super::status::{Phase, phase, status};
 use super::view::{Role, View, image_of, post_start, reference_of, wants_tail};
 use super::volumes;
@@ -55,6 +55,10 @@ pub(crate) enum Step {
         container: String,
         grace_ms: u64,
     },
+    /// All containers end.
+    RestartAll,
+    /// They have ended: the pod starts from its first init container.
+    StartAnew,
     PowerOff,
     KillMachine {
         cause: String,
@@ -108,7 +112,13 @@ pub(crate) fn plan(pod: &Pod, observed: &Observed, now: Timestamp) -> Plan {
         stop::wind_down(&mut plan, view, observed, now);
     } else {
         expire(&mut plan, view, observed, now);
-        run(&mut plan, view, observed, now);
+        match observed.restarting_all {
+            false if triggers_all(view, observed) => plan.push(Step::RestartAll),
+            true if stop::stop_all(&mut plan, view, observed, now) => {
+                plan.push(Step::StartAnew);
+            }
+            _ => run(&mut plan, view, observed, now),
+        }
     }
     if observed.machine == Machine::Ready && !finished {
         probes::probe(&mut plan, view, observed, ending, now);
@@ -147,6 +157,7 @@ fn run(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
             let at = observed.filling.retry_at.unwrap_or(now);
             plan.at(at, now, Step::FillVolumes);
         }
+        Machine::Ready if observed.restarting_all => {}
         Machine::Ready => {
             refresh(plan, view, observed, now);
             stop::stop_doomed(plan, view, observed, now);
@@ -348,7 +359,7 @@ fn announce(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp
             continue;
         };
         let held = record.due(described).is_some_and(|due| due > now);
-        if held && restarts(view, role, record) && !view.deleting() {
+        if held && restarts(view, role, described, record) && !view.deleting() {
             let container = name.clone();
             let at = later(end.finished_at, ANNOUNCE);
             plan.at(at, now, Step::AnnounceRestartBackOff { container });

@@ -12,6 +12,7 @@
 use super::super::backoff::later;
 use super::super::health::{Act, Doom, ProbeKind};
 use super::super::observed::{Machine, Observed, Record, Stage, State};
+use super::super::restart::next_start;
 use super::super::view::{DEFAULT_GRACE, Role, View};
 use super::{DRAIN, Plan, STOP_SLACK, Step};
 use jiff::{SignedDuration, Timestamp};
@@ -96,12 +97,48 @@ pub(super) fn stop_doomed(plan: &mut Plan, view: View<'_>, observed: &Observed, 
     }
 }
 
+/// Ends all containers but the ephemeral ones, at once and without hooks; says
+/// whether all have ended.
+pub(super) fn stop_all(
+    plan: &mut Plan,
+    view: View<'_>,
+    observed: &Observed,
+    now: Timestamp,
+) -> bool {
+    let mut ended = true;
+    for (role, container) in view.declared() {
+        let name = &container.name;
+        let Some(record) = observed.record(name).filter(|record| record.active()) else {
+            continue;
+        };
+        ended = false;
+        if observed.machine != Machine::Ready {
+            continue;
+        }
+        match &record.state {
+            // Whether it runs is to be known first.
+            State::Starting { .. } => {
+                let due = next_start(view, role, container, Some(record), observed.epoch);
+                if let Some((attempt, Some(due))) = due {
+                    let container = name.clone();
+                    plan.at(due, now, Step::StartContainer { container, attempt });
+                }
+            }
+            State::Stopping { deadline, .. } if *deadline <= now => {
+                go_on(plan, name, record, true, now);
+            }
+            _ => plan.push(stop(name, 0, Some(Doom::All))),
+        }
+    }
+    ended
+}
+
 /// A probe may have a grace period of its own.
 fn grace_of(view: View<'_>, name: &str, doom: Doom) -> u64 {
     let kind = match doom {
         Doom::Startup => Some(ProbeKind::Startup),
         Doom::Liveness => Some(ProbeKind::Liveness),
-        Doom::PostStart | Doom::Changed => None,
+        Doom::PostStart | Doom::Changed | Doom::All => None,
     };
     let container = view.container(name).map(|(_, container)| container);
     let probe = kind.and_then(|kind| kind.of(container?));

@@ -5,6 +5,7 @@ use super::super::health::{Doom, Health};
 use super::super::observed::{
     Drained, Note, Observed, Record, Stage, StartFailure, State, Terminated,
 };
+use super::super::restart::{back_off, policy};
 use super::super::view::{
     RestartPolicy, Role, View, field_path, image_of, post_start, pre_stop, wants_tail,
 };
@@ -97,6 +98,36 @@ impl Observed {
         }
         let text = killing(view, container, doom);
         vec![Note::normal("Killing", text).at(container_path(view, container))]
+    }
+
+    /// As a pod that has just come, but for its machine and volumes: a next
+    /// attempt of each container that ran, with the back-off that it has.
+    pub(super) fn start_anew(&mut self, view: View<'_>, now: Timestamp) {
+        self.restarting_all = false;
+        for (_, container) in view.declared() {
+            let Some(record) = self.containers.get_mut(&container.name) else {
+                continue;
+            };
+            let State::Ended { end, .. } = &record.state else {
+                continue;
+            };
+            let end = end.clone();
+            let due = record.due(container).filter(|due| *due > now);
+            let delay = record.backoff.delay(end.finished_at).unwrap_or_default();
+            record.backoff.next(end.finished_at, now);
+            record.attempt = record.attempt.saturating_add(1);
+            record.replaced = Some(end.attempt);
+            record.health = Health::default();
+            record.last = Some(end);
+            record.state = match due {
+                None => State::Waiting,
+                Some(retry_at) => State::Blocked {
+                    reason: "CrashLoopBackOff".to_owned(),
+                    message: back_off(view, &container.name, delay),
+                    retry_at,
+                },
+            };
+        }
     }
 
     pub(super) fn announce_restart(&mut self, view: View<'_>, container: &str) -> Vec<Note> {
@@ -388,20 +419,20 @@ fn claimed_time(ns: u64, now: Timestamp) -> Timestamp {
 /// Why a container is stopped, as upstream's event says it.
 fn killing(view: View<'_>, container: &str, doom: Option<Doom>) -> String {
     let cause = match doom {
-        None => return format!("Stopping container {container}"),
+        None | Some(Doom::All) => return format!("Stopping container {container}"),
         Some(Doom::PostStart) => return "FailedPostStartHook".to_owned(),
         Some(Doom::Startup) => "failed startup probe",
         Some(Doom::Liveness) => "failed liveness probe",
         Some(Doom::Changed) => "definition changed",
     };
-    let role = view.container(container).map(|(role, _)| role);
-    if role == Some(Role::Sidecar) {
+    let described = view.container(container);
+    if let Some((Role::Sidecar, _)) = described {
         return format!("Init container {container} {cause}");
     }
-    let again = match view.restart_policy() {
+    let again = match described.map(|(_, own)| policy(view, own)) {
         _ if doom == Some(Doom::Changed) => ", will be restarted",
-        RestartPolicy::Always | RestartPolicy::OnFailure => ", will be restarted",
-        RestartPolicy::Never => "",
+        Some(RestartPolicy::Always | RestartPolicy::OnFailure) => ", will be restarted",
+        Some(RestartPolicy::Never) | None => "",
     };
     format!("Container {container} {cause}{again}")
 }

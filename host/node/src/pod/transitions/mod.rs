@@ -49,6 +49,8 @@ impl Observed {
                 container,
                 grace_ms,
             } => self.begin_signal(container, *grace_ms, now),
+            Step::RestartAll => self.restarting_all = true,
+            Step::StartAnew => self.start_anew(view, now),
             Step::PowerOff => self.machine = Machine::PoweringOff { since: now },
             Step::KillMachine { cause } => {
                 self.machine_failure = Some(cause.clone());
