@@ -66,6 +66,9 @@ pub struct Config {
     /// Whose ID tokens count as bearer tokens, if anybody's.
     #[serde(default)]
     pub oidc: Option<OidcConfig>,
+    /// How long it serves on, not ready any more, once it is told to end.
+    #[serde(default)]
+    pub shutdown_delay_seconds: u32,
     /// A file that names more of them: an AuthenticationConfiguration.
     #[serde(default)]
     pub authentication_config: Option<PathBuf>,

@@ -25,23 +25,15 @@ pub(crate) fn paths(table: &Table) -> Value {
         "/api/v1",
         "/apis",
         "/apis/",
-        "/healthz",
-        "/healthz/etcd",
-        "/healthz/ping",
-        "/livez",
-        "/livez/etcd",
-        "/livez/ping",
         "/metrics",
         "/openapi/v2",
         "/openapi/v3",
         "/openapi/v3/",
-        "/readyz",
-        "/readyz/etcd",
-        "/readyz/ping",
         "/version",
     ]
     .map(str::to_owned)
     .to_vec();
+    paths.extend(crate::server::checks::paths());
     for group in groups(table) {
         paths.push(format!("/apis/{group}"));
         for version in versions_of(table, group) {

@@ -19,6 +19,7 @@ mod aggregated;
 mod audit;
 mod authn;
 mod authz;
+mod begun;
 mod compaction;
 mod config;
 mod crd;

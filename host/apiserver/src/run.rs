@@ -12,6 +12,7 @@ use crate::authn::keys::Keys;
 use crate::authn::oidc::{self, OidcError};
 use crate::authn::{Authenticator, legacy::Filler};
 use crate::authz::{Authorizer, bootstrap};
+use crate::begun::Begun;
 use crate::config::Config;
 use crate::crd::Definitions;
 use crate::dialer::{Dialer, HostDialer};
@@ -33,7 +34,8 @@ use serde_json::json;
 use std::io;
 use std::iter;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use store::{Options, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -67,6 +69,9 @@ pub struct Running {
     server: Arc<Server>,
     addresses: Vec<SocketAddr>,
     kubeconfig: String,
+    /// Told before `shutdown`, if clients shall have time to leave.
+    ending: watch::Sender<bool>,
+    delay: Duration,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -98,9 +103,11 @@ impl Running {
         self.server.store().stopped().await;
     }
 
-    /// Stops accepting, lets open requests end within a few seconds, closes
-    /// the store.
+    /// Isn't ready any more, but serves for as long as it was told to; stops
+    /// accepting, lets open requests end within a few seconds, closes the store.
     pub async fn stop(mut self) -> Result<(), RunError> {
+        self.ending.send_replace(true);
+        tokio::time::sleep(self.delay).await;
         self.shutdown.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
         if let Some(audit) = &self.server.audit {
@@ -138,6 +145,7 @@ pub async fn run_through(
     let clients = (kinds.clone(), webhooks.clone());
     let admission = Admission::new(&store, authorizer.clone(), clients.0, clients.1);
     let authenticator = authenticator(&config, &store, &webhooks, &pki.ca)?;
+    let (ending, told) = watch::channel(false);
     let server = Arc::new(Server {
         authorizer,
         fairness: Fairness::new(&store, seats(&config)),
@@ -153,6 +161,8 @@ pub async fn run_through(
         metrics: Metrics::default(),
         kinds,
         documents: Documents::default(),
+        begun: OnceLock::new(),
+        ending: told,
     });
     let own = system::Own {
         service_cidrs: &config.service_cidrs,
@@ -164,22 +174,49 @@ pub async fn run_through(
     make_objects(&server, &own).await?;
     let acceptor = acceptor(&server, &pki.ca, &credential)?;
     let (shutdown, seen) = watch::channel(false);
-    let mut tasks = keepers(&server, &pki.ca, &seen);
-    if let Some(task) = definitions(&server).await? {
-        tasks.spawn(task.run(seen.clone()));
-    }
-    tasks.spawn(aggregator(&server, &front_proxy)?.run(seen.clone()));
+    let mut tasks = begin(&server, (&pki.ca, &front_proxy), &seen).await?;
     for listener in listeners {
-        let (acceptor, server) = (acceptor.clone(), server.clone());
-        tasks.spawn(listen::serve(listener, acceptor, server, seen.clone()));
+        tasks.spawn(serve(listener, &acceptor, &server, &seen));
     }
     Ok(Running {
         server,
         addresses,
         kubeconfig,
+        ending,
+        delay: Duration::from_secs(config.shutdown_delay_seconds.into()),
         shutdown,
         tasks,
     })
+}
+
+fn serve(
+    listener: TcpListener,
+    acceptor: &TlsAcceptor,
+    server: &Arc<Server>,
+    seen: &watch::Receiver<bool>,
+) -> impl Future<Output = ()> + Send + 'static {
+    listen::serve(listener, acceptor.clone(), server.clone(), seen.clone())
+}
+
+/// All that goes on beside requests.
+async fn begin(
+    server: &Arc<Server>,
+    (ca, front_proxy): (&str, &Pki),
+    seen: &watch::Receiver<bool>,
+) -> Result<JoinSet<()>, RunError> {
+    let mut tasks = keepers(server, ca, seen);
+    let mut definitions_task = None;
+    if let Some(task) = definitions(server).await? {
+        definitions_task = Some(tasks.spawn(task.run(seen.clone())));
+    }
+    let begun = Begun {
+        definitions: definitions_task,
+        fairness: tasks.spawn(fairness::keep::run(server.store.clone(), seen.clone())),
+        aggregation: tasks.spawn(aggregator(server, front_proxy)?.run(seen.clone())),
+    };
+    // Nobody else sets it.
+    drop(server.begun.set(begun));
+    Ok(tasks)
 }
 
 /// Of requests, at once.
@@ -280,6 +317,9 @@ fn keepers(server: &Server, ca: &str, seen: &watch::Receiver<bool>) -> JoinSet<(
         ca: ca.to_owned(),
     };
     tasks.spawn(filler.run(seen.clone()));
+    for oidc in &server.authenticator.oidc {
+        tasks.spawn(oidc.clone().run(seen.clone()));
+    }
     tasks.spawn(server.streams.peers.clone().run(seen.clone()));
     tasks.spawn(usage::run(
         server.store.clone(),
@@ -288,10 +328,6 @@ fn keepers(server: &Server, ca: &str, seen: &watch::Receiver<bool>) -> JoinSet<(
         server.usages.clone(),
         seen.clone(),
     ));
-    tasks.spawn(fairness::keep::run(server.store.clone(), seen.clone()));
-    for oidc in &server.authenticator.oidc {
-        tasks.spawn(oidc.clone().run(seen.clone()));
-    }
     let (store, kinds) = (server.store.clone(), server.kinds.clone());
     tasks.spawn(quota::account::run(store, kinds, seen.clone()));
     let compacting = compaction::run(server.store.clone(), compaction::INTERVAL);

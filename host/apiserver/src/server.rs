@@ -1,7 +1,7 @@
 //! One request, from whoever brought it to its response: authenticate, route,
 //! authorize, dispatch, count.
 
-mod checks;
+pub(crate) mod checks;
 mod elsewhere;
 
 use crate::admission::Admission;
@@ -9,6 +9,7 @@ use crate::audit::{Arrival, Audit, Trail};
 use crate::authn::{Authenticator, Peer, impersonate};
 use crate::authz::selection::Selection;
 use crate::authz::{Attributes, Authorizer};
+use crate::begun::Begun;
 use crate::documents::Documents;
 use crate::fairness::{Fairness, Flow, Refused, Seat};
 use crate::frames::Frames;
@@ -35,10 +36,11 @@ use reconcile::Body;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use store::Store;
+use tokio::sync::watch;
 
 /// Most bytes of a request's body, as upstream's limit.
 pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
@@ -65,6 +67,10 @@ pub struct Server {
     pub(crate) documents: Documents,
     /// `https://HOST:PORT`, for clients.
     pub(crate) advertised: String,
+    /// Empty until the server has started.
+    pub(crate) begun: OnceLock<Begun>,
+    /// True once the server is told to end.
+    pub(crate) ending: watch::Receiver<bool>,
 }
 
 /// A request whose body is here, mostly, and what came with its connection.

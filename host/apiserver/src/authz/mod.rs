@@ -114,6 +114,11 @@ impl Authorizer {
         Decision::NoOpinion(reasons.join("\n"))
     }
 
+    /// Whether it can decide: what it knows can be read.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.policy.with(|_| ()).map_err(|status| status.message)
+    }
+
     pub(crate) fn allows(&self, user: &User, a: &Attributes<'_>) -> bool {
         matches!(self.decide(user, a), Decision::Allowed(_))
     }

@@ -10,6 +10,7 @@ mod conformance;
 #[path = "../../../store/tests/engines/etcd.rs"]
 mod etcd;
 mod fuzz;
+mod health;
 mod lives;
 mod pods;
 mod services;

@@ -72,9 +72,16 @@ fn an_etcd_that_is_away_is_told_of_until_it_is_back() {
         );
     }
     for endpoint in ["healthz", "livez", "readyz"] {
-        let body =
-            format!("[+]ping ok\n[-]etcd failed: reason withheld\n{endpoint} check failed\n");
-        assert_eq!(api.text(&format!("/{endpoint}")), (500, body));
+        let (code, body) = api.text(&format!("/{endpoint}"));
+        let (first, last) = (
+            "[+]ping ok\n[-]etcd failed: reason withheld\n",
+            format!("{endpoint} check failed\n"),
+        );
+        assert_eq!(code, 500, "{body}");
+        assert!(body.starts_with(first) && body.ends_with(&last), "{body}");
+        // Ready is only who can write.
+        let ready = body.contains("[-]etcd-readiness failed");
+        assert_eq!(ready, endpoint == "readyz", "{body}");
     }
     let (code, body) = api.text("/readyz/etcd");
     assert_eq!(code, 500);

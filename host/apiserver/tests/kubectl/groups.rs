@@ -396,15 +396,41 @@ fn discovery_is_whole() {
     assert_eq!(all["items"].as_array().map(Vec::len), Some(groups.len()));
     let s = client.session();
     for (path, text) in [
-        (
-            "/readyz?verbose",
-            "[+]ping ok\n[+]etcd ok\nreadyz check passed\n",
-        ),
+        ("/readyz", "ok"),
+        ("/readyz/poststarthook/rbac/bootstrap-roles", "ok"),
+        ("/livez?exclude=etcd&exclude=ping", "ok"),
         ("/livez/ping", "ok"),
         ("/healthz", "ok"),
     ] {
         assert_eq!(s.run(&["get", "--raw", path]).out(), text, "{path}");
     }
+    for (path, first, last) in [
+        (
+            "/readyz?verbose",
+            "[+]ping ok\n[+]etcd ok\n[+]etcd-readiness ok\n[+]informer-sync ok\n[+]poststarthook/start-apiserver-admission-initializer ok\n",
+            "[+]poststarthook/apiservice-openapiv3-controller ok\n[+]shutdown ok\nreadyz check passed\n",
+        ),
+        (
+            "/livez?verbose",
+            "[+]ping ok\n[+]etcd ok\n[+]poststarthook/start-apiserver-admission-initializer ok\n",
+            "[+]poststarthook/apiservice-openapiv3-controller ok\nlivez check passed\n",
+        ),
+    ] {
+        let said = s.run(&["get", "--raw", path]).out();
+        assert!(said.starts_with(first) && said.ends_with(last), "{said}");
+        let listed = client.get("/").1["paths"].clone();
+        let listed = listed.as_array().unwrap();
+        let endpoint = path.split('?').next().unwrap();
+        for name in said.lines().filter_map(|l| l.strip_prefix("[+]")) {
+            let name = name.strip_suffix(" ok").unwrap();
+            assert!(
+                listed.iter().any(|p| *p == format!("{endpoint}/{name}")),
+                "{name}"
+            );
+        }
+    }
+    s.run(&["get", "--raw", "/livez/shutdown"])
+        .fails("the server could not find the requested resource");
 }
 
 #[test]

@@ -47,6 +47,9 @@ struct Arguments {
     max_requests_inflight: u32,
     #[arg(long, default_value_t = apiserver::writing())]
     max_mutating_requests_inflight: u32,
+    /// How long it serves on, not ready any more, once it is told to end: 5s, 1m
+    #[arg(long, default_value = "0s", value_parser = seconds, value_name = "TIME")]
+    shutdown_delay_duration: u32,
     #[command(flatten)]
     etcd: EtcdArguments,
     #[command(flatten)]
@@ -57,6 +60,12 @@ struct Arguments {
     oidc: OidcArguments,
     #[command(flatten)]
     front_proxy: RequestHeaderArguments,
+}
+
+/// Whole seconds of a duration as Go writes it.
+fn seconds(text: &str) -> Result<u32, String> {
+    let nanoseconds = api::time::parse_go_duration(text).ok_or("not a duration, as 5s or 1m30s")?;
+    u32::try_from(nanoseconds / 1_000_000_000).map_err(|_| "too long, or negative".to_owned())
 }
 
 pub(crate) fn main(words: &[&str]) -> ExitCode {
@@ -88,6 +97,7 @@ async fn serve(words: &[&str], arguments: Arguments, console: Option<File>) -> a
             etcd: arguments.etcd.given(),
             max_inflight: arguments.max_requests_inflight,
             max_mutating_inflight: arguments.max_mutating_requests_inflight,
+            shutdown_delay_seconds: arguments.shutdown_delay_duration,
             audit: arguments.audit.given(),
             authentication_config: arguments.oidc.file(),
             oidc: arguments.oidc.given(),
@@ -178,6 +188,7 @@ fn alone(data_dir: PathBuf, listen: Vec<SocketAddr>, out: Option<PathBuf>) -> ap
         etcd: None,
         max_inflight: apiserver::reading(),
         max_mutating_inflight: apiserver::writing(),
+        shutdown_delay_seconds: 0,
         audit: None,
         oidc: None,
         authentication_config: None,
