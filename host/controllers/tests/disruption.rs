@@ -62,11 +62,33 @@ impl Cluster {
     }
 
     async fn events(&self, reason: &str) -> Vec<Value> {
+        self.events_of("b", reason).await
+    }
+
+    async fn events_of(&self, name: &str, reason: &str) -> Vec<Value> {
         let options = ListOptions::default();
         let all = self.client.list(&EVENTS, NAMESPACE, &options).await;
         let mut all = all.unwrap().items;
-        all.retain(|e| e["reason"] == reason && e["involvedObject"]["name"] == "b");
+        all.retain(|e| e["reason"] == reason && e["involvedObject"]["name"] == name);
         all
+    }
+
+    /// Until a pod's condition has this status.
+    async fn until_condition(&self, pod: &str, kind: &str, wanted: &str) -> Value {
+        let mut last = Value::Null;
+        for _ in 0..600 {
+            last = self.client.get(&PODS, NAMESPACE, pod).await.unwrap();
+            let all = last["status"]["conditions"]
+                .as_array()
+                .into_iter()
+                .flatten();
+            let found = all.clone().find(|c| c["type"] == kind);
+            if let Some(found) = found.filter(|c| c["status"] == wanted) {
+                return found.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{last:#}");
     }
 
     async fn until_event(&self, reason: &str) -> Value {
@@ -130,6 +152,9 @@ async fn a_budget_is_counted_and_evictions_spend_it() {
     let status = c.until(three).await;
     assert_eq!(status["conditions"][0]["reason"], "SufficientPods");
     c.evict("p0").await.unwrap();
+    let target = c.until_condition("p0", "DisruptionTarget", "True").await;
+    assert_eq!(target["reason"], "EvictionByEvictionAPI");
+    assert_eq!(target["message"], "Eviction API: evicting");
     let two = json!({"currentHealthy": 2, "disruptionsAllowed": 0});
     c.until(two).await;
     let refused = c.evict("p1").await.unwrap_err();
@@ -212,5 +237,60 @@ async fn percentages_are_of_what_controllers_want() {
         format!("Failed to calculate the number of expected pods: {why}")
     );
     assert_eq!(c.events("CalculateExpectedPodCountFailed").await.len(), 1);
+    c.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disruption_that_does_not_come_is_taken_back() {
+    let c = Cluster::start().await;
+    c.pod("p0", None, true).await;
+    c.pod("p1", None, true).await;
+    let now = jiff::Timestamp::now();
+    for (pod, minutes) in [("p0", 3), ("p1", 0)] {
+        let since = now - jiff::SignedDuration::from_mins(minutes);
+        let announced = json!([{"type": "DisruptionTarget", "status": "True",
+            "reason": "PreemptionByScheduler", "message": "m",
+            "lastTransitionTime": api::time::rfc3339(since)}]);
+        c.status(
+            &PODS,
+            pod,
+            json!({"phase": "Running", "conditions": announced}),
+        )
+        .await;
+    }
+    let reset = c.until_condition("p0", "DisruptionTarget", "False").await;
+    assert_eq!(reset.get("reason"), None, "{reset}");
+    assert_eq!(reset.get("message"), None, "{reset}");
+    c.until_condition("p1", "DisruptionTarget", "True").await;
+    c.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_of_two_budgets_is_told_of_once() {
+    let c = Cluster::start().await;
+    c.make(&BUDGETS, budget(json!({"minAvailable": 1}))).await;
+    let mut other = budget(json!({"minAvailable": 1}));
+    other["metadata"]["name"] = "c".into();
+    c.make(&BUDGETS, other).await;
+    c.until(json!({"expectedPods": 0})).await;
+    c.until_event("NoPods").await;
+    c.pod("p0", None, false).await;
+    c.ready("p0", true).await;
+    let reason = "MultiplePodDisruptionBudgets";
+    let mut found = Vec::new();
+    for _ in 0..600 {
+        found = c.events_of("p0", reason).await;
+        if !found.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    c.until(json!({"currentHealthy": 1})).await;
+    assert_eq!(c.events_of("p0", reason).await.len(), 1);
+    assert_eq!(found[0]["type"], "Warning");
+    assert_eq!(
+        found[0]["message"],
+        "Pod \"default\"/\"p0\" matches multiple PodDisruptionBudgets.  Chose \"b\" arbitrarily."
+    );
     c.end().await;
 }

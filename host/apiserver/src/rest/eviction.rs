@@ -1,6 +1,7 @@
 //! Eviction: a deletion that disruption budgets may refuse. What a budget
 //! allows is counted down in the budget's own status, by compare-and-swap, so
-//! that no more pods go than it allows, however many ask at once.
+//! that no more pods go than it allows, however many ask at once. What is to go
+//! says so in its status first.
 
 use super::delete::{self, DeleteOptions};
 use super::update::ATTEMPTS;
@@ -8,6 +9,7 @@ use super::{Answer, Call, body};
 use crate::admission::Operation;
 use crate::registry::{self, Along, Stored, Written};
 use crate::respond;
+use api::custom::definition::conditions;
 use api::kinds::{self, KindRef};
 use api::status::{self, Status};
 use api::{label_selector, meta};
@@ -37,6 +39,9 @@ pub(crate) async fn evict(call: Call) -> Answer {
     delete::preconditions(&call.kind, &pod, &options)?;
     if !is_exempt(&pod.object) {
         spend(&call, &pod.object, &mut options).await?;
+    }
+    if !options.dry_run {
+        announce(&call, pod, &mut options).await?;
     }
     let (namespace, name) = (&call.route.namespace, &call.route.name);
     let kind = &call.kind;
@@ -116,6 +121,37 @@ async fn spend(call: &Call, pod: &Value, options: &mut DeleteOptions) -> Result<
         "Cannot evict pod as it would violate the pod's disruption budget.",
         0,
     ))
+}
+
+/// Says in the pod's status why it goes (KEP-3329), before it is deleted.
+async fn announce(call: &Call, mut pod: Stored, options: &mut DeleteOptions) -> Result<(), Status> {
+    for _ in 0..ATTEMPTS {
+        delete::preconditions(&call.kind, &pod, options)?;
+        let (reason, message) = ("EvictionByEvictionAPI", "Eviction API: evicting");
+        let status = &mut pod.object["status"];
+        conditions::set(
+            status,
+            "DisruptionTarget",
+            "True",
+            reason,
+            message,
+            call.now,
+        );
+        let key = registry::key(&call.kind, &call.route.namespace, &call.route.name);
+        let value = registry::encode(&call.kind, &pod.object)?;
+        let along = Along::default();
+        match registry::update(&call.store, key, value, pod.revision, along).await? {
+            // The precondition is about the pod as it was before this.
+            Written::At(revision) => {
+                if let Some(wanted) = &mut options.resource_version {
+                    *wanted = revision.to_string();
+                }
+                return Ok(());
+            }
+            Written::Lost(_) => pod = call.current()?,
+        }
+    }
+    Err(Status::timeout(registry::TIMED_OUT))
 }
 
 fn may_go_unready(budget: &Value) -> bool {

@@ -10,8 +10,10 @@
 //! A key is a budget's. A look that fails leaves a budget that allows nothing.
 //! Scales are read at the API for each look that needs them. A full queue drops
 //! no key (`reconcile::Queue`). An event is told once as long as it stays true
-//! of the budget, where upstream would count it up.
+//! of the budget, where upstream would count it up. What concerns single pods is
+//! in `pods`, with a queue of its own.
 
+mod pods;
 mod scale;
 mod status;
 
@@ -20,6 +22,7 @@ use api::label_selector;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use pods::{Pods, Told};
 use reconcile::{
     Backoff, Cache, Client, ClientError, ObjectKey, Queue, Reflector, Requeue, Resource, Write,
     work,
@@ -42,6 +45,9 @@ pub(crate) struct Controller {
     client: Client,
     reporter: Reporter,
     queue: Queue<ObjectKey>,
+    /// Of pods.
+    single: Queue<ObjectKey>,
+    told: Arc<Told>,
     budgets: Reflector<Value>,
     pods: Cache<Pod>,
 }
@@ -66,6 +72,8 @@ impl Controller {
             client,
             reporter,
             queue,
+            single: Queue::new(CAPACITY, BACKOFF),
+            told: Arc::default(),
             budgets,
             pods: pods.clone(),
         }
@@ -74,7 +82,11 @@ impl Controller {
     /// A pod concerns the budgets that count it, or did.
     pub(crate) fn feed(&self, pods: Reflector<Pod>) -> Reflector<Pod> {
         let (queue, budgets) = (self.queue.clone(), self.budgets.cache());
+        let (single, told) = (self.single.clone(), self.told.clone());
         pods.on_change(move |change| {
+            if told.concerns(&change.key, change.new.as_deref(), &budgets) {
+                single.add(change.key.clone());
+            }
             for budget in budgets.list_namespace(&change.key.namespace) {
                 let counted =
                     |pod: &Option<Arc<Pod>>| pod.as_ref().is_some_and(|p| counts(&budget, p));
@@ -89,6 +101,14 @@ impl Controller {
 
     pub(crate) async fn run(self) {
         let budgets = self.budgets.cache();
+        let single = Pods {
+            client: self.client.clone(),
+            reporter: self.reporter.clone(),
+            budgets: budgets.clone(),
+            pods: self.pods.clone(),
+            queue: self.single,
+            told: self.told,
+        };
         let look = Look {
             scales: Scales::new(self.client.clone()),
             client: self.client,
@@ -100,7 +120,11 @@ impl Controller {
         let (pods, queue) = (self.pods, self.queue);
         let working = async {
             tokio::join!(budgets.synced(), pods.synced());
-            work("disruption", &queue, 2, |key| look.reconcile(key)).await;
+            tokio::join!(
+                work("disruption", &queue, 2, |key| look.reconcile(key)),
+                work("disrupted pods", &single.queue, 1, |key| single
+                    .reconcile(key)),
+            );
         };
         tokio::join!(self.budgets.run(), working);
     }
