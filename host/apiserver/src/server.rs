@@ -464,7 +464,7 @@ impl Server {
             "jwks_uri": format!("{}/openid/v1/jwks", self.advertised),
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["ES256"],
+            "id_token_signing_alg_values_supported": self.authenticator.keys.algorithms(),
         })
     }
 

@@ -5,6 +5,7 @@
 use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 const TOKEN_MAX: usize = 16 * 1024;
 
 /// The header of a text that could be one.
-pub(super) fn header(token: &str) -> Option<Header> {
+fn header(token: &str) -> Option<Header> {
     match token.len() > TOKEN_MAX {
         true => None,
         false => jsonwebtoken::decode_header(token).ok(),
@@ -80,6 +81,38 @@ impl P521 {
     }
 }
 
+/// A key that verifies.
+#[derive(Clone)]
+pub(super) enum Verifier {
+    Library(DecodingKey),
+    P521(P521),
+}
+
+impl Verifier {
+    /// Of a JWK, if it can be used.
+    pub(super) fn of(jwk: &Value) -> Option<Verifier> {
+        if let Some(point) = P521::of(jwk) {
+            return Some(Verifier::P521(point));
+        }
+        let jwk: Jwk = serde_json::from_value(jwk.clone()).ok()?;
+        DecodingKey::from_jwk(&jwk).ok().map(Verifier::Library)
+    }
+
+    /// The claims of a token that this key signed in this way.
+    pub(super) fn verified(&self, token: &str, by: Signed) -> Option<Value> {
+        match (self, by) {
+            (Verifier::P521(point), Signed::Es512) => point.verified(token),
+            // A key for another family of algorithms verifies nothing.
+            (Verifier::Library(key), Signed::By(algorithm))
+                if key.family() == algorithm.family() =>
+            {
+                verified(token, key, algorithm)
+            }
+            (Verifier::Library(_) | Verifier::P521(_), Signed::By(_) | Signed::Es512) => None,
+        }
+    }
+}
+
 /// What a text claims, whoever signed it: good for nothing but to find who
 /// could have.
 pub(super) fn unverified(token: &str) -> Option<Value> {
@@ -97,7 +130,7 @@ pub(super) fn unverified(token: &str) -> Option<Value> {
 }
 
 /// The claims of a token that this key signed in this way.
-pub(super) fn verified(token: &str, key: &DecodingKey, by: Algorithm) -> Option<Value> {
+fn verified(token: &str, key: &DecodingKey, by: Algorithm) -> Option<Value> {
     if token.len() > TOKEN_MAX {
         return None;
     }

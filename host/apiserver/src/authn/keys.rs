@@ -1,38 +1,24 @@
-//! The keys that sign service account tokens: ES256, one file each in
-//! `pki/service-account/`. The last by name signs, all verify; so a key is
-//! rotated by adding a file, and retired by removing the older one after the
-//! longest life of a token. Or files that are given, for servers that share an
-//! etcd: one signs, it and the others verify.
+//! The keys that sign service account tokens: one file each in
+//! `pki/service-account/`, the first made for ES256. The last by name signs, all
+//! verify; so a key is rotated by adding a file, and retired by removing the
+//! older one after the longest life of a token. Or files that are given, for
+//! servers that share an etcd: one signs, it and the others verify. What such a
+//! file may hold is in `pem_keys`.
 
 use super::jws;
+use super::pem_keys::{Public, Signer};
 use crate::pki::{self, PkiError};
 use api::status::Status;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
-use rcgen::{KeyPair, PublicKeyData};
-use rustls_pki_types::SubjectPublicKeyInfoDer;
-use rustls_pki_types::pem::PemObject as _;
+use rcgen::KeyPair;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use x509_parser::prelude::FromDer as _;
-use x509_parser::x509::SubjectPublicKeyInfo;
 
 const FIRST: &str = "0001.key";
-/// An uncompressed point: 4, then x and y.
-const POINT: usize = 65;
-
-struct Public {
-    id: String,
-    x: String,
-    y: String,
-    key: DecodingKey,
-}
 
 pub(crate) struct Keys {
-    signer: EncodingKey,
-    signer_id: String,
+    signer: Signer,
+    /// The signer's last.
     public: Vec<Public>,
 }
 
@@ -64,57 +50,44 @@ impl Keys {
         let mut public: Vec<Public> = Vec::new();
         for path in others {
             let name = path.display().to_string();
-            for found in of_pem(&given(path)?, &name)? {
+            for found in Public::of_pem(&given(path)?).map_err(|e| broken(&name, e))? {
                 if public.iter().all(|known| known.id != found.id) {
                     public.push(found);
                 }
             }
         }
         let name = signs.display().to_string();
-        let pem = given(signs)?;
-        let pair = KeyPair::from_pem(&pem).map_err(|e| broken(&name, e))?;
-        let own = of(&pair.subject_public_key_info(), &name)?;
-        let signer = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes());
-        let signer = signer.map_err(|e| broken(&name, e))?;
-        let signer_id = own.id.clone();
-        public.retain(|known| known.id != own.id);
-        public.push(own);
-        Ok(Keys {
-            signer,
-            signer_id,
-            public,
-        })
+        let signer = Signer::of_pem(&given(signs)?).map_err(|e| broken(&name, e))?;
+        public.retain(|known| known.id != signer.public.id);
+        public.push(signer.public.clone());
+        Ok(Keys { signer, public })
     }
 
     /// A compact JWS of `claims`.
     pub(crate) fn sign(&self, claims: &Value) -> Result<String, Status> {
-        let mut header = Header::new(Algorithm::ES256);
-        header.typ = None;
-        header.kid = Some(self.signer_id.clone());
-        jsonwebtoken::encode(&header, claims, &self.signer).map_err(Status::internal)
+        self.signer.sign(claims).map_err(Status::internal)
     }
 
     /// The claims of a token that one of these keys signed; nothing in them is
     /// checked.
     pub(crate) fn verify(&self, token: &str) -> Option<Value> {
-        let header = jws::header(token).filter(|h| h.alg == Algorithm::ES256)?;
+        let (id, signed) = jws::signed(token)?;
         self.public
             .iter()
-            .filter(|p| header.kid.as_ref().is_none_or(|kid| *kid == p.id))
-            .find_map(|p| jws::verified(token, &p.key, Algorithm::ES256))
+            .filter(|p| p.signed == signed && id.as_ref().is_none_or(|id| *id == p.id))
+            .find_map(|p| p.verified(token))
     }
 
     /// `/openid/v1/jwks` (RFC 7517).
     pub(crate) fn jwks(&self) -> Value {
-        let keys: Vec<Value> = self
-            .public
-            .iter()
-            .map(|p| {
-                json!({"use": "sig", "kty": "EC", "kid": p.id, "crv": "P-256",
-                    "alg": "ES256", "x": p.x, "y": p.y})
-            })
-            .collect();
+        let keys: Vec<&Value> = self.public.iter().map(|p| &p.jwk).collect();
         json!({"keys": keys})
+    }
+
+    /// How these keys sign, each way once.
+    pub(crate) fn algorithms(&self) -> BTreeSet<&str> {
+        let all = self.public.iter().map(|p| &p.jwk["alg"]);
+        all.filter_map(Value::as_str).collect()
     }
 }
 
@@ -124,38 +97,104 @@ fn given(path: &Path) -> Result<String, PkiError> {
     pki::read(path)?.ok_or_else(|| broken(&name, "no such file"))
 }
 
-/// The public keys of a file: of its private key, or those that it has.
-fn of_pem(pem: &str, name: &str) -> Result<Vec<Public>, PkiError> {
-    if let Ok(pair) = KeyPair::from_pem(pem) {
-        return Ok(vec![of(&pair.subject_public_key_info(), name)?]);
-    }
-    let keys = SubjectPublicKeyInfoDer::pem_slice_iter(pem.as_bytes());
-    let found = keys.map(|key| of(&key.map_err(|e| broken(name, e))?, name));
-    let found = found.collect::<Result<Vec<_>, _>>()?;
-    match found.is_empty() {
-        true => Err(broken(name, "no key of P-256 in PEM")),
-        false => Ok(found),
-    }
-}
-
-/// Of a SubjectPublicKeyInfo.
-fn of(info: &[u8], name: &str) -> Result<Public, PkiError> {
-    let (_, parsed) = SubjectPublicKeyInfo::from_der(info).map_err(|e| broken(name, e))?;
-    let point = &parsed.subject_public_key.data;
-    let (Some(x), Some(y), POINT) = (point.get(1..33), point.get(33..POINT), point.len()) else {
-        return Err(broken(name, "not a P-256 key"));
-    };
-    let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-    let key = DecodingKey::from_ec_components(&x, &y).map_err(|e| broken(name, e))?;
-    let id = URL_SAFE_NO_PAD.encode(Sha256::digest(info));
-    Ok(Public { id, x, y, key })
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use aws_lc_rs::encoding::AsDer as _;
+    use aws_lc_rs::rsa::KeySize;
+    use aws_lc_rs::signature::{
+        ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair,
+    };
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
     use proptest::prelude::*;
+    use rcgen::PublicKeyData as _;
+
+    fn pem(label: &str, der: &[u8]) -> String {
+        let text = STANDARD.encode(der);
+        format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+    }
+
+    /// A private key of each kind in each form, and how it signs.
+    fn every_kind() -> Vec<(String, &'static str)> {
+        let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let rsa = rsa.as_der().unwrap();
+        // A version and an algorithm come before the key itself.
+        let inner = rsa.as_ref().get(26..).unwrap();
+        let mut all = vec![
+            (pem("PRIVATE KEY", rsa.as_ref()), "RS256"),
+            (pem("RSA PRIVATE KEY", inner), "RS256"),
+            (KeyPair::generate().unwrap().serialize_pem(), "ES256"),
+        ];
+        for (curve, algorithm) in [
+            (&ECDSA_P384_SHA384_FIXED_SIGNING, "ES384"),
+            (&ECDSA_P521_SHA512_FIXED_SIGNING, "ES512"),
+        ] {
+            let pair = EcdsaKeyPair::generate(curve).unwrap();
+            let parameters = pem("EC PARAMETERS", &[6, 5, 43, 129, 4, 0, 34]);
+            let key = pem(
+                "EC PRIVATE KEY",
+                pair.private_key().as_der().unwrap().as_ref(),
+            );
+            all.push((format!("{parameters}{key}"), algorithm));
+            all.push((
+                pem("PRIVATE KEY", pair.to_pkcs8v1().unwrap().as_ref()),
+                algorithm,
+            ));
+        }
+        all
+    }
+
+    #[test]
+    fn every_kind_of_key_signs_and_verifies() {
+        let dir = tempfile::tempdir().unwrap();
+        let (private, public) = (dir.path().join("key"), dir.path().join("pub"));
+        let own = dir.path().join("own");
+        std::fs::write(&own, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        for (text, algorithm) in every_kind() {
+            std::fs::write(&private, &text).unwrap();
+            let keys = Keys::of_files(&private, &[]).unwrap();
+            assert_eq!(keys.algorithms(), BTreeSet::from([algorithm]));
+            let token = keys.sign(&json!({"sub": "a"})).unwrap();
+            assert_eq!(keys.verify(&token).unwrap()["sub"], "a", "{algorithm}");
+            let header = URL_SAFE_NO_PAD
+                .decode(token.split('.').next().unwrap())
+                .unwrap();
+            let header: Value = serde_json::from_slice(&header).unwrap();
+            let jwk = keys.jwks()["keys"][0].clone();
+            assert_eq!(header, json!({"alg": algorithm, "kid": jwk["kid"]}));
+            // By its public half alone, and by nobody else's key.
+            let info = Signer::of_pem(&text).unwrap().info().unwrap();
+            std::fs::write(&public, pem("PUBLIC KEY", &info)).unwrap();
+            let others = Keys::of_files(&own, std::slice::from_ref(&public)).unwrap();
+            assert_eq!(others.verify(&token).unwrap()["sub"], "a", "{algorithm}");
+            let (said, signature) = token.rsplit_once('.').unwrap();
+            let mut bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
+            bytes[9] ^= 1;
+            let forged = format!("{said}.{}", URL_SAFE_NO_PAD.encode(bytes));
+            assert!(keys.verify(&forged).is_none(), "{algorithm}");
+            assert!(Keys::of_files(&own, &[]).unwrap().verify(&token).is_none());
+        }
+    }
+
+    #[test]
+    fn what_cannot_sign_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let other = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let info = other.subject_public_key_info();
+        for text in [
+            other.serialize_pem(),
+            pem("PUBLIC KEY", &info),
+            pem("RSA PRIVATE KEY", &[48, 0]),
+            "key".to_owned(),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            let refused = Keys::of_files(&path, &[]).err().unwrap().to_string();
+            assert!(refused.contains("key: "), "{refused}");
+        }
+    }
 
     #[test]
     fn a_newer_key_signs_and_the_older_still_verifies() {

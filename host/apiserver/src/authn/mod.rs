@@ -12,6 +12,7 @@ mod jws;
 pub(crate) mod keys;
 pub(crate) mod legacy;
 pub(crate) mod oidc;
+mod pem_keys;
 
 use crate::config::Token;
 use crate::user::User;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct SigningArguments {
-    /// PEM (PKCS #8) of the P-256 key that signs tokens of service accounts, in place of
+    /// PEM of the key, RSA or ECDSA, that signs tokens of service accounts, in place of
     /// those below the data directory.
     #[arg(long, value_name = "FILE")]
     service_account_signing_key_file: Option<PathBuf>,
-    /// More keys, private or public, that verify them; may be repeated.
+    /// More keys, private or public, or certificates, that verify them; may be repeated.
     #[arg(
         long,
         requires = "service_account_signing_key_file",

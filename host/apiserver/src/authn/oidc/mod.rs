@@ -18,13 +18,11 @@ mod tests;
 
 pub use config::{OidcConfig, OidcError};
 
-use super::jws::{self, P521, Signed};
+use super::jws::{self, Signed, Verifier};
 use crate::config::Config;
 use crate::user::User;
 use crate::webhook::{Client, trusting};
 use jiff::Timestamp;
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::jwk::Jwk;
 use mapping::Mapping;
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -55,11 +53,6 @@ const AUTHORITIES: [&str; 4] = [
 struct Key {
     id: Option<String>,
     key: Verifier,
-}
-
-enum Verifier {
-    Library(DecodingKey),
-    P521(P521),
 }
 
 /// What is known of the issuer's keys.
@@ -276,13 +269,10 @@ impl Oidc {
 fn keys(set: &Value) -> Vec<Key> {
     let listed = set["keys"].as_array().map_or(&[][..], Vec::as_slice);
     let read = |key: &Value| {
-        let jwk: Jwk = serde_json::from_value(key.clone()).ok()?;
-        let id = jwk.common.key_id.clone();
-        let key = match P521::of(key) {
-            Some(point) => Verifier::P521(point),
-            None => Verifier::Library(DecodingKey::from_jwk(&jwk).ok()?),
-        };
-        Some(Key { id, key })
+        Some(Key {
+            id: key["kid"].as_str().map(str::to_owned),
+            key: Verifier::of(key)?,
+        })
     };
     listed.iter().filter_map(read).take(MAX_KEYS).collect()
 }
@@ -291,12 +281,5 @@ fn verified(keys: &Keys, token: &str, by: (Option<&str>, Signed)) -> Option<Valu
     let (id, signed) = by;
     let fits = |key: &&Key| id.is_none_or(|id| key.id.as_deref() == Some(id));
     let mut fitting = keys.keys.iter().filter(fits);
-    fitting.find_map(|key| match (&key.key, signed) {
-        (Verifier::P521(point), Signed::Es512) => point.verified(token),
-        // A key for another family of algorithms verifies nothing.
-        (Verifier::Library(key), Signed::By(algorithm)) if key.family() == algorithm.family() => {
-            jws::verified(token, key, algorithm)
-        }
-        (Verifier::Library(_) | Verifier::P521(_), Signed::By(_) | Signed::Es512) => None,
-    })
+    fitting.find_map(|key| key.key.verified(token, signed))
 }
