@@ -9,6 +9,7 @@ use crate::aggregated::Aggregator;
 use crate::audit::{Audit, AuditError};
 use crate::authn::front_proxy::FrontProxy;
 use crate::authn::keys::Keys;
+use crate::authn::oidc::reload::Reload;
 use crate::authn::oidc::{self, OidcError};
 use crate::authn::{Authenticator, legacy::Filler};
 use crate::authz::{Authorizer, bootstrap};
@@ -144,7 +145,7 @@ pub async fn run_through(
     let authorizer = Arc::new(Authorizer::new(&store));
     let clients = (kinds.clone(), webhooks.clone());
     let admission = Admission::new(&store, authorizer.clone(), clients.0, clients.1);
-    let authenticator = authenticator(&config, &store, &webhooks, &pki.ca)?;
+    let (authenticator, reload) = authenticator(&config, &store, &webhooks, &pki.ca)?;
     let (ending, told) = watch::channel(false);
     let server = Arc::new(Server {
         authorizer,
@@ -174,7 +175,7 @@ pub async fn run_through(
     make_objects(&server, &own).await?;
     let acceptor = acceptor(&server, &pki.ca, &credential)?;
     let (shutdown, seen) = watch::channel(false);
-    let mut tasks = begin(&server, (&pki.ca, &front_proxy), &seen).await?;
+    let mut tasks = begin(&server, (&pki.ca, &front_proxy), reload, &seen).await?;
     for listener in listeners {
         tasks.spawn(serve(listener, &acceptor, &server, &seen));
     }
@@ -202,9 +203,11 @@ fn serve(
 async fn begin(
     server: &Arc<Server>,
     (ca, front_proxy): (&str, &Pki),
+    reload: Reload,
     seen: &watch::Receiver<bool>,
 ) -> Result<JoinSet<()>, RunError> {
     let mut tasks = keepers(server, ca, seen);
+    tasks.spawn(reload.run(seen.clone()));
     let mut definitions_task = None;
     if let Some(task) = definitions(server).await? {
         definitions_task = Some(tasks.spawn(task.run(seen.clone())));
@@ -295,7 +298,7 @@ fn authenticator(
     store: &Store,
     client: &Arc<WebhookClient>,
     client_ca: &str,
-) -> Result<Arc<Authenticator>, RunError> {
+) -> Result<(Arc<Authenticator>, Reload), RunError> {
     let front = config.request_header.as_ref();
     let front = front.map(|f| FrontProxy::open(f, client_ca)).transpose()?;
     let keys = match &config.service_account_signing_key_file {
@@ -303,9 +306,9 @@ fn authenticator(
         None => Keys::open(&config.data_dir.join("pki/service-account"))?,
     };
     let issuer = &config.service_account_issuer;
-    let oidc = oidc::issuers(config, client)?;
+    let (oidc, reload) = oidc::issuers(config, client)?;
     let authenticator = Authenticator::new(&config.tokens, keys, issuer, store, oidc, front);
-    Ok(Arc::new(authenticator))
+    Ok((Arc::new(authenticator), reload))
 }
 
 /// What keeps objects right that no client writes.
@@ -317,9 +320,6 @@ fn keepers(server: &Server, ca: &str, seen: &watch::Receiver<bool>) -> JoinSet<(
         ca: ca.to_owned(),
     };
     tasks.spawn(filler.run(seen.clone()));
-    for oidc in &server.authenticator.oidc {
-        tasks.spawn(oidc.clone().run(seen.clone()));
-    }
     tasks.spawn(server.streams.peers.clone().run(seen.clone()));
     tasks.spawn(usage::run(
         server.store.clone(),

@@ -417,6 +417,7 @@ impl Server {
                 let mut text = self.metrics.text(&self.stored(&table));
                 text += &self.fairness.metrics();
                 text += &audit.unwrap_or_default();
+                text += &self.authenticator.oidc.metrics();
                 Ok(respond::text(200, text))
             }
             [root @ ("api" | "apis")] if aggregated => {

@@ -21,7 +21,7 @@ use front_proxy::FrontProxy;
 use http::HeaderMap;
 use jiff::Timestamp;
 use keys::Keys;
-use oidc::Oidc;
+use oidc::reload::Issuers;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -63,7 +63,7 @@ pub(crate) struct Authenticator {
     pub(crate) issuer: String,
     store: Store,
     /// Whose ID tokens count too.
-    pub(crate) oidc: Vec<Arc<Oidc>>,
+    pub(crate) oidc: Arc<Issuers>,
 }
 
 impl Authenticator {
@@ -72,7 +72,7 @@ impl Authenticator {
         keys: Keys,
         issuer: &str,
         store: &Store,
-        oidc: Vec<Arc<Oidc>>,
+        oidc: Arc<Issuers>,
         front: Option<FrontProxy>,
     ) -> Authenticator {
         let user = |t: &Token| User::new(t.user.clone(), t.groups.clone());
@@ -173,7 +173,7 @@ impl Authenticator {
         audiences: &[String],
         now: Timestamp,
     ) -> Result<Proven, String> {
-        for oidc in &self.oidc {
+        for oidc in self.oidc.all().iter() {
             if let Some(proven) = oidc.user(token, now).await {
                 return self.own(proven.map_err(refused)?, audiences);
             }

@@ -274,3 +274,50 @@ fn several_issuers_and_expressions_in_a_file() {
     s.run_as(&crossed, &["get", "pods"])
         .fails("You must be logged in to the server");
 }
+
+#[test]
+fn a_file_that_changes_is_read_again() {
+    let key = Key::new("one");
+    let issuer = Issuer::start(&key, true);
+    let file = |url: &str, prefix: &str| {
+        json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration",
+        "jwt": [{"issuer": {"url": url, "audiences": ["atoll"],
+                "certificateAuthority": issuer.server.ca()},
+            "claimMappings": {"username": {"claim": "hd", "prefix": prefix}}}]})
+        .to_string()
+    };
+    let url = issuer.server.url();
+    let s = Session::configured(|dir| {
+        let path = dir.join("authentication.yaml");
+        std::fs::write(&path, file(url, "first:")).unwrap();
+        apiserver::Config {
+            authentication_config: Some(path),
+            ..session::config(dir)
+        }
+    });
+    let path = s.path("authentication.yaml");
+    let token = key.sign(&issuer.claims(&json!({})));
+    until(&s, &token, "first:example.com");
+    let metric = |status: &str, count: &str| {
+        let name = "apiserver_authentication_config_controller_automatic_reloads_total";
+        let line = format!("{name}{{status=\"{status}\"}} {count}\n");
+        let all = s.run(&["get", "--raw", "/metrics"]).out();
+        (all.contains(&line), all)
+    };
+    std::fs::write(&path, file(url, "second:")).unwrap();
+    until(&s, &token, "second:example.com");
+    assert!(metric("success", "1").0);
+    // One of no use changes nothing, and is told.
+    std::fs::write(&path, file("http://plain.example", "third:")).unwrap();
+    let start = Instant::now();
+    loop {
+        let (found, all) = metric("failure", "1");
+        if found {
+            break;
+        }
+        assert!(start.elapsed() < DEADLINE, "{all}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    s.run_as(&token, &["auth", "whoami"])
+        .says("second:example.com");
+}

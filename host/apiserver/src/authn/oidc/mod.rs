@@ -7,11 +7,13 @@
 //! Fetched again at most once every `PAUSE`, by one request for all that wait:
 //! strangers can't have the issuer asked more often. Until the issuer has
 //! answered its tokens prove nobody. What a token may claim is in `claims`, whom
-//! it names in `mapping`; issuers are named by `config` or by a file, `structured`.
+//! it names in `mapping`; issuers are named by `config` or by a file, `structured`,
+//! which `reload` reads again when it changes.
 
 mod claims;
 mod config;
 mod mapping;
+pub(crate) mod reload;
 mod structured;
 #[cfg(test)]
 mod tests;
@@ -24,12 +26,13 @@ use crate::user::User;
 use crate::webhook::{Client, trusting};
 use jiff::Timestamp;
 use mapping::Mapping;
+use reload::{Issuers, Reload};
 use rustls::ClientConfig;
 use serde_json::Value;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 
 /// Between tries to reach the issuer at the start.
 const RETRY: Duration = Duration::from_secs(10);
@@ -94,12 +97,18 @@ fn read(path: &Path) -> Result<Vec<u8>, OidcError> {
     })
 }
 
-/// All issuers that are configured.
-pub(crate) fn issuers(config: &Config, client: &Arc<Client>) -> Result<Vec<Arc<Oidc>>, OidcError> {
+/// All issuers that are configured, and the task that asks them.
+pub(crate) fn issuers(
+    config: &Config,
+    client: &Arc<Client>,
+) -> Result<(Arc<Issuers>, Reload), OidcError> {
     let own = config.service_account_issuer.as_str();
     let mut all = Vec::new();
-    if let Some(file) = &config.authentication_config {
-        all = structured::read(file, own)?;
+    let mut file = None;
+    if let Some(path) = &config.authentication_config {
+        let text = read(path)?;
+        all = structured::of(&text, path, own)?;
+        file = Some((path.clone(), text));
     }
     if let Some(told) = &config.oidc {
         told.check(own)?;
@@ -112,8 +121,9 @@ pub(crate) fn issuers(config: &Config, client: &Arc<Client>) -> Result<Vec<Arc<O
             algorithms: told.algorithms()?,
         });
     }
-    let made = all.into_iter().map(|issuer| Oidc::new(issuer, client));
-    made.map(|made| made.map(Arc::new)).collect()
+    let issuers = Arc::new(Issuers::new(reload::made(all, client)?));
+    let reload = Reload::new(issuers.clone(), file, own, client);
+    Ok((issuers, reload))
 }
 
 impl Oidc {
@@ -134,8 +144,8 @@ impl Oidc {
         })
     }
 
-    /// Asks the issuer until it answers; ends with the server.
-    pub(crate) async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
+    /// Asks the issuer until it answers.
+    async fn run(self: Arc<Self>) {
         loop {
             match self.discover().await {
                 Ok(keys) => {
@@ -145,10 +155,7 @@ impl Oidc {
                 }
                 Err(why) => log::warn!("oidc: issuer {}: {why}", self.issuer.url),
             }
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = crate::listen::ended(&mut shutdown) => return,
-            }
+            tokio::time::sleep(RETRY).await;
         }
     }
 

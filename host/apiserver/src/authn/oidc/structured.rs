@@ -93,14 +93,14 @@ struct Extra {
     value_expression: String,
 }
 
-/// The issuers that a file names; `own` may not be among them.
-pub(super) fn read(file: &File, own: &str) -> Result<Vec<Issuer>, OidcError> {
-    let path = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|source| OidcError::Read {
-        path: path.clone(),
-        source,
-    })?;
-    parse(&text, own).map_err(|why| OidcError::Configuration { path, why })
+/// The issuers that `text`, read of a file, names; `own` may not be among them.
+pub(super) fn of(text: &[u8], file: &File, own: &str) -> Result<Vec<Issuer>, OidcError> {
+    let text = std::str::from_utf8(text).map_err(|e| e.to_string());
+    let parsed = text.and_then(|text| parse(text, own));
+    parsed.map_err(|why| OidcError::Configuration {
+        path: file.display().to_string(),
+        why,
+    })
 }
 
 fn parse(text: &str, own: &str) -> Result<Vec<Issuer>, String> {
