@@ -1,5 +1,8 @@
 //! Pulls that succeed: formats, names, TLS, mirrors, proxies, credentials.
 
+use std::fs;
+use std::process::Command;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use image::{Credentials, Kind, PullPolicy, Reference};
@@ -68,6 +71,53 @@ async fn every_format_gives_the_same_image() {
         assert_eq!(again.manifest, image.manifest);
     }
     assert!(contents.iter().all(|c| *c == contents[0]));
+}
+
+/// A hundred layers of two hundred files each; every layer replaces one file of the
+/// layer below it and deletes another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_layers_are_one_image() {
+    if !have_tools() {
+        return;
+    }
+    let layers: Vec<_> = (0..100).map(one_of_a_hundred).collect();
+    let registry = Registry::start();
+    registry.push(Layout::image(&layers, Packing::Zstd).path(), "deep:1", &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(config(&[&registry.host()]), dir.path()).await;
+    let name = reference(&registry.host(), "deep:1");
+    let pulled = images.ensure(&name, PullPolicy::IfNotPresent, &[]).await;
+    let root = dir.path().join("extracted");
+    let out = Command::new("fsck.erofs")
+        .arg(format!("--extract={}", root.display()))
+        .arg(&pulled.unwrap().erofs)
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "fsck.erofs: {words}");
+    assert_eq!(fs::read(root.join("top")).unwrap(), b"99");
+    for number in 0..100 {
+        let files = fs::read_dir(root.join(format!("d{number}"))).unwrap();
+        assert_eq!(files.count(), 200, "layer {number}");
+        let kept = root.join(format!("kept-{number}")).exists();
+        assert_eq!(kept, number == 99, "layer {number}");
+    }
+}
+
+fn one_of_a_hundred(number: usize) -> Vec<u8> {
+    let text = number.to_string();
+    let mut names: Vec<String> = (0..200).map(|file| format!("d{number}/{file}")).collect();
+    names.extend(["top".to_owned(), format!("kept-{number}")]);
+    names.extend(
+        number
+            .checked_sub(1)
+            .map(|below| format!(".wh.kept-{below}")),
+    );
+    let files: Vec<_> = names
+        .iter()
+        .map(|name| (&**name, text.as_bytes()))
+        .collect();
+    layer(&files)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
