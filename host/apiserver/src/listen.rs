@@ -4,6 +4,7 @@
 //! backlog. A handshake, a request's head and its body each have a deadline.
 
 use crate::authn::Peer;
+use crate::authn::socket::take_token;
 use crate::respond;
 use crate::respond::Accepted;
 use crate::server::{Arrived, Identity, MAX_BODY, Server};
@@ -137,6 +138,7 @@ async fn receive(
         .contains_key(http::header::UPGRADE)
         .then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
+    take_token(&mut parts.headers);
     // HTTP/2 has the host in the URI (RFC 9113, 8.3.1).
     if let (None, Some(authority)) = (parts.headers.get(HOST), parts.uri.authority())
         && let Ok(host) = HeaderValue::from_str(authority.as_str())

@@ -13,6 +13,7 @@ pub(crate) mod keys;
 pub(crate) mod legacy;
 pub(crate) mod oidc;
 mod pem_keys;
+pub(crate) mod socket;
 
 use crate::config::Token;
 use crate::user::User;
