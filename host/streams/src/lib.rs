@@ -1,10 +1,12 @@
 //! Exec, attach and port-forward as kubectl speaks them: SPDY/3.1 or
-//! WebSocket over an upgraded HTTP connection, turned into plain streams.
+//! WebSocket over an upgraded HTTP connection, turned into plain streams; logs
+//! and watches over WebSocket.
 //!
 //! ```text
 //!   headers --negotiate--> Negotiated (answer 101 with its headers), upgrade
 //!   io + Negotiated --remote_command--> stdin, stdout, stderr, resize, status
 //!   io + Negotiated --port_forward----> Forward, Forward, ...
+//!   io + pieces ------send_messages---> a WebSocket message each
 //! ```
 //!
 //! Owns framing, subprotocols and the bounds of both. It neither opens a
@@ -17,6 +19,7 @@
 //! gone or when every handle of it is dropped.
 
 mod forward;
+mod messages;
 mod negotiate;
 mod pipe;
 mod remote;
@@ -27,6 +30,7 @@ mod tunnel;
 mod websocket;
 
 pub use forward::{ErrorWriter, Forward, PortForwardListener, port_forward};
+pub use messages::{Form, send_messages};
 pub use negotiate::{Kind, Negotiated, Refusal, negotiate};
 pub use pipe::{Gone, InputReader, OutputWriter};
 pub use remote::{RemoteCommand, StreamSet, TerminalSize, remote_command};

@@ -3,6 +3,7 @@
 //! SPDY as `apimachinery/pkg/util/httpstream` does it, WebSocket as
 //! `apiserver/pkg/util/wsstream` and KEP-4006 (port-forward tunnelled) do.
 
+use crate::messages::Form;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -17,6 +18,10 @@ pub enum Kind {
     /// Exec and attach.
     RemoteCommand,
     PortForward,
+    /// Messages to the client, by WebSocket only.
+    Log,
+    /// The same; the client's one subprotocol is taken, whatever it is.
+    Watch,
 }
 
 /// The version of the remote command protocol: what its error stream and its
@@ -97,6 +102,15 @@ impl Negotiated {
         self
     }
 
+    /// How a log's bytes are sent.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        match self.framing {
+            Framing::WebSocket { base64: true } => Form::Base64,
+            Framing::WebSocket { base64: false } | Framing::Spdy | Framing::Tunnel => Form::Binary,
+        }
+    }
+
     /// Whether the ports must come from the query.
     #[must_use]
     pub fn wants_ports(&self) -> bool {
@@ -130,6 +144,11 @@ const WEBSOCKET_FORWARD: &[Offer] = &[
     ("v4.base64.channel.k8s.io", WS_TEXT, Version::V4),
 ];
 
+const WEBSOCKET_LOG: &[Offer] = &[
+    ("binary.k8s.io", WS, Version::V1),
+    ("base64.binary.k8s.io", WS_TEXT, Version::V1),
+];
+
 /// Decides how to serve an upgrade request.
 ///
 /// # Errors
@@ -161,6 +180,7 @@ fn spdy(headers: &HeaderMap, kind: Kind) -> Result<Negotiated, Refusal> {
     let offers = match kind {
         Kind::RemoteCommand => SPDY_COMMAND,
         Kind::PortForward => SPDY_FORWARD,
+        Kind::Log | Kind::Watch => &[],
     };
     let client = tokens(headers, &STREAM_PROTOCOL);
     if client.is_empty() {
@@ -211,22 +231,8 @@ fn websocket(headers: &HeaderMap, kind: Kind) -> Result<Negotiated, Refusal> {
         );
         return Err(refusal);
     }
-    let offers = match kind {
-        Kind::RemoteCommand => WEBSOCKET_COMMAND,
-        Kind::PortForward => WEBSOCKET_FORWARD,
-    };
     let client = tokens(headers, &SEC_WEBSOCKET_PROTOCOL);
-    let (name, framing, version) = if client.is_empty() {
-        ("", WS, Version::V1)
-    } else {
-        *first_common(&client, offers).ok_or_else(|| {
-            let names: Vec<_> = offers.iter().map(|offer| offer.0).collect();
-            bad(&format!(
-                "unable to negotiate protocol: client supports {client:?}, \
-                 server accepts {names:?}"
-            ))
-        })?
-    };
+    let (name, framing, version) = protocol(&client, kind).map_err(|why| bad(&why))?;
     let mut answer = HeaderMap::new();
     answer.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -234,7 +240,9 @@ fn websocket(headers: &HeaderMap, kind: Kind) -> Result<Negotiated, Refusal> {
         .map_err(|_| bad("Sec-WebSocket-Key is wrong"))?;
     answer.insert(SEC_WEBSOCKET_ACCEPT, accept);
     if !name.is_empty() {
-        answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
+        let name =
+            HeaderValue::from_str(name).map_err(|_| bad("Sec-WebSocket-Protocol is wrong"))?;
+        answer.insert(SEC_WEBSOCKET_PROTOCOL, name);
     }
     Ok(Negotiated {
         kind,
@@ -242,6 +250,24 @@ fn websocket(headers: &HeaderMap, kind: Kind) -> Result<Negotiated, Refusal> {
         version,
         ports: Vec::new(),
         headers: answer,
+    })
+}
+
+fn protocol<'a>(client: &[&'a str], kind: Kind) -> Result<(&'a str, Framing, Version), String> {
+    let offers = match (kind, client) {
+        (_, []) => return Ok(("", WS, Version::V1)),
+        (Kind::Watch, [one]) => return Ok((one, WS, Version::V1)),
+        (Kind::Watch, _) => return Err("only one subprotocol can be asked for".to_owned()),
+        (Kind::RemoteCommand, _) => WEBSOCKET_COMMAND,
+        (Kind::PortForward, _) => WEBSOCKET_FORWARD,
+        (Kind::Log, _) => WEBSOCKET_LOG,
+    };
+    first_common(client, offers).copied().ok_or_else(|| {
+        let names: Vec<_> = offers.iter().map(|offer| offer.0).collect();
+        format!(
+            "unable to negotiate protocol: client supports {client:?}, \
+             server accepts {names:?}"
+        )
     })
 }
 
@@ -339,6 +365,24 @@ mod tests {
             let response = negotiate(&headers, kind).unwrap().response(());
             assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
             assert_eq!(response.headers().get(name).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn logs_have_two_protocols_and_watches_any() {
+        for (kind, offered, form) in [
+            (Kind::Log, "binary.k8s.io", Some(Form::Binary)),
+            (Kind::Log, "base64.binary.k8s.io", Some(Form::Base64)),
+            (Kind::Log, "any", None),
+            (Kind::Watch, "any", Some(Form::Binary)),
+            (Kind::Watch, "one, other", None),
+        ] {
+            let mut headers = headers(KEY);
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(offered));
+            let found = negotiate(&headers, kind);
+            assert_eq!(found.as_ref().ok().map(Negotiated::form), form, "{offered}");
+            let named = found.map(|found| found.headers()[SEC_WEBSOCKET_PROTOCOL].clone());
+            assert!(named.is_err() || named.is_ok_and(|named| named == offered));
         }
     }
 

@@ -72,6 +72,7 @@ async fn serve(mut request: Request<Incoming>) -> Result<Answer, Infallible> {
         match kind {
             Kind::RemoteCommand => command(io, negotiated, wants, fails).await,
             Kind::PortForward => forward(io, negotiated).await,
+            other => panic!("{other:?} is not served here"),
         }
     });
     Ok(answer)

@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
-use streams::{Kind, Negotiated, Status, StreamSet, negotiate, port_forward, remote_command};
+use streams::{
+    Form, Kind, Negotiated, Status, StreamSet, negotiate, port_forward, remote_command,
+    send_messages,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -160,4 +164,38 @@ async fn any_bytes_are_served_or_refused() {
         let ended = tokio::time::timeout(Duration::from_secs(10), all).await;
         assert!(ended.is_ok(), "round {round}, seed {before:#x}: hangs");
     }
+}
+
+#[tokio::test]
+async fn pieces_are_messages_until_the_client_goes() {
+    let pieces = || {
+        futures_util::stream::iter(["", "a", "bc"].map(|text| Bytes::from_static(text.as_bytes())))
+    };
+    for (form, wanted) in [
+        (Form::Binary, ["", "a", "bc"]),
+        (Form::Base64, ["", "YQ==", "YmM="]),
+        (Form::Text, ["", "a", "bc"]),
+    ] {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        send_messages(far, form, pieces()).await.unwrap();
+        let mut client = client(near).await;
+        for text in wanted {
+            let message = client.next().await.unwrap().unwrap();
+            assert_eq!(message.is_binary(), form == Form::Binary);
+            assert_eq!(message.into_data(), text.as_bytes());
+        }
+        assert!(client.next().await.unwrap().unwrap().is_close());
+    }
+    let (near, far) = tokio::io::duplex(64);
+    let endless = futures_util::stream::repeat(Bytes::from_static(b"more"));
+    let sending = tokio::spawn(send_messages(far, Form::Binary, endless));
+    let mut client = client(near).await;
+    assert_eq!(bytes(&mut client).await, b"more");
+    drop(client);
+    // Whether it saw the end by reading or by writing is a matter of timing.
+    let _ = sending.await.unwrap();
+    let broken = futures_util::stream::iter([Bytes::from_static(b"\xff")]);
+    let (_near, far) = tokio::io::duplex(64);
+    let error = send_messages(far, Form::Text, broken).await.unwrap_err();
+    assert!(error.to_string().contains("no UTF-8"), "{error}");
 }

@@ -13,6 +13,7 @@ pub(crate) mod pod;
 mod proxy;
 pub(crate) mod review;
 pub(crate) mod scale;
+mod socket;
 pub(crate) mod token;
 pub(crate) mod update;
 pub(crate) mod watch;

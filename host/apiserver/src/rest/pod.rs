@@ -1,5 +1,6 @@
 //! What only pods have: binding, and the streams to their node.
 
+use super::socket::Socket;
 use super::update::{ATTEMPTS, write};
 use super::{Answer, Call, body, connect, eviction, options};
 use crate::admission::Operation;
@@ -17,7 +18,12 @@ pub(crate) async fn answer(mut call: Call, subresource: Subresource) -> Answer {
         (Subresource::Eviction, "create") => eviction::evict(call).await,
         (Subresource::Log, "get") => {
             let pod = call.current()?;
-            proxy::logs(&call, &pod.object).await
+            let socket = Socket::asked(&mut call, streams::Kind::Log)?;
+            let answer = proxy::logs(&call, &pod.object).await?;
+            Ok(match socket {
+                Some(socket) => socket.carry(answer),
+                None => answer,
+            })
         }
         (Subresource::Exec | Subresource::Attach | Subresource::PortForward, "get" | "create") => {
             let pod = call.current()?;

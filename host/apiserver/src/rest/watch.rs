@@ -8,6 +8,7 @@
 //! behind compaction gets an ERROR event with `Expired`, and the end.
 
 use super::list::{Selection, not_yet_there, range_of, validate, version};
+use super::socket::Socket;
 use super::{Answer, Call};
 use crate::frames::FrameKey;
 use crate::registry::{self, store_status};
@@ -58,7 +59,16 @@ struct Stream {
     done: bool,
 }
 
-pub(crate) fn watch(call: Call) -> Answer {
+pub(crate) fn watch(mut call: Call) -> Answer {
+    let socket = Socket::asked(&mut call, streams::Kind::Watch)?;
+    let answer = answer(call)?;
+    Ok(match socket {
+        Some(socket) => socket.carry(answer),
+        None => answer,
+    })
+}
+
+fn answer(call: Call) -> Answer {
     let selection = Selection::of(&call)?;
     let timeout = match call.query.number("timeoutSeconds")? {
         Some(n) if n > 0 => Duration::from_secs(n.min(MAX_TIMEOUT).unsigned_abs()),

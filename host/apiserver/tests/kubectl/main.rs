@@ -35,6 +35,7 @@ mod typing;
 mod usage;
 mod watches;
 mod webhooks;
+mod websockets;
 mod wire;
 
 use session::Session;
