@@ -74,6 +74,9 @@ pub fn run(boot: impl Fn(&Image) -> Result<Appliance>, scenarios: &[Scenario]) -
     }
 }
 
+/// How many scenarios of a suite run again when the emulator broke a kernel.
+const AGAIN_MAX: u32 = 3;
+
 /// The names of those that failed; an error if nothing could boot.
 fn through(
     boot: &dyn Fn() -> Result<Appliance>,
@@ -81,17 +84,17 @@ fn through(
 ) -> Result<Vec<&'static str>> {
     let mut appliance = timed(boot)?;
     let mut failed = Vec::new();
-    let mut again = true;
+    let mut again = AGAIN_MAX;
     for (name, scenario) in scenarios {
         let said = appliance.machine.said();
         let mut outcome = attempt(name, *scenario, &mut appliance);
         if let Err(text) = &outcome
-            && again
+            && again > 0
             && appliance.machine.died_of_emulation(said)
         {
             println!("{text}");
             println!("the emulator broke a kernel (see docs/testing.md): once more");
-            again = false;
+            again -= 1;
             drop(appliance);
             appliance = timed(boot)?;
             outcome = attempt(name, *scenario, &mut appliance);

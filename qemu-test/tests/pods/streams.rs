@@ -10,7 +10,10 @@ use qemu_test::kubectl::Running;
 use qemu_test::pod::Pod;
 use qemu_test::wait::{self, Seen};
 
+use crate::lifecycle::nginx;
+
 pub(crate) fn exec_passes_streams_and_codes(appliance: &mut Appliance) -> Result<()> {
+    nginx(appliance)?;
     let kubectl = &appliance.kubectl;
     for (script, input, code, stdout, stderr) in [
         ("exit 7", "", 7, "", ""),
@@ -37,6 +40,7 @@ pub(crate) fn exec_passes_streams_and_codes(appliance: &mut Appliance) -> Result
 }
 
 pub(crate) fn files_are_copied(appliance: &mut Appliance) -> Result<()> {
+    nginx(appliance)?;
     let [there, back] = copy::there_and_back(appliance, "nginx", "/tmp", 16, POD)?;
     println!("16 MiB: {there:.1?} there, {back:.1?} back");
     let remove = ["exec", "nginx", "--", "rm", "/tmp/copied"];
@@ -45,6 +49,7 @@ pub(crate) fn files_are_copied(appliance: &mut Appliance) -> Result<()> {
 
 /// Nothing is left in the guest, nor on the way, of a client that is killed.
 pub(crate) fn what_is_executed_ends_with_its_client(appliance: &mut Appliance) -> Result<()> {
+    nginx(appliance)?;
     let kubectl = &appliance.kubectl;
     let script = "echo $$ >/tmp/executed; echo up; exec sleep 100000";
     for words in [
@@ -77,6 +82,7 @@ pub(crate) fn what_is_executed_ends_with_its_client(appliance: &mut Appliance) -
 /// kubectl wants a terminal for -t: script(1) gives it one. Its size changes
 /// while the command runs.
 pub(crate) fn exec_has_a_terminal(appliance: &mut Appliance) -> Result<()> {
+    nginx(appliance)?;
     // The size comes on a stream of its own, so the shell may be there before it.
     let inside = "until_size() { until [ \"$(stty size)\" = \"$1\" ]; do sleep 0.1; done; }; \
                   until_size \"33 99\"; stty size; tty; \
