@@ -128,6 +128,11 @@ impl Agent {
         self.ask(&Request::Remove { path }).map(drop)
     }
 
+    /// Sets the appliance's clock forward, or back.
+    pub fn step_clock(&mut self, seconds: i64) -> Result<()> {
+        self.ask(&Request::StepClock { seconds }).map(drop)
+    }
+
     /// Runs a program inside until it ends, has said `until`, or `patience` of
     /// the appliance's clock is over.
     pub fn run(

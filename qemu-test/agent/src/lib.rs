@@ -36,6 +36,8 @@ pub enum Request {
     Fill { path: String, left: u64 },
     /// Answered by `Done`.
     Remove { path: String },
+    /// Sets the clock forward, or back. Answered by `Done`.
+    StepClock { seconds: i64 },
     /// Runs a program to its end, or kills it when it has said `until` or
     /// `seconds` have passed. Answered by `Ran`.
     Run {

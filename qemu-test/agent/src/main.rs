@@ -15,6 +15,8 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::statvfs::fstatvfs;
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime, clock_settime};
 use nix::unistd::Pid;
 use test_agent::{Line, PORT, Process, Reply, Request, TREE_MAX};
 
@@ -111,6 +113,12 @@ fn answer(request: &Request) -> Result<Reply> {
         }
         Request::Remove { path } => {
             fs::remove_file(path).with_context(|| path.clone())?;
+            Reply::Done
+        }
+        Request::StepClock { seconds } => {
+            let now = clock_gettime(ClockId::CLOCK_REALTIME)?;
+            let step = TimeSpec::new(*seconds, 0);
+            clock_settime(ClockId::CLOCK_REALTIME, now + step)?;
             Reply::Done
         }
         Request::Run {

@@ -9,6 +9,8 @@ use qemu_test::pod::Pod;
 use qemu_test::wait::{self, Seen};
 use serde_json::{Value, json};
 
+use crate::unharmed;
+
 /// The static pod's name on the node `lab`.
 const KEEPER: &str = "keeper-lab";
 const UID: [&str; 5] = ["get", "pod", KEEPER, "-o", "jsonpath={.metadata.uid}"];
@@ -19,6 +21,8 @@ const BOOT_ID: [&str; 5] = [
     "cat",
     "/proc/sys/kernel/random/boot_id",
 ];
+/// Longer than any lease, token or back-off lasts, in seconds.
+const STEP: i64 = 7200;
 /// The periods of the config, and what else there is to do.
 const OFF: Duration = Duration::from_secs(100);
 /// Says so when it is told to end, after as many seconds.
@@ -56,6 +60,32 @@ pub(crate) fn a_static_pod_has_a_mirror(appliance: &mut Appliance) -> Result<()>
     let now = appliance.kubectl.run(&BOOT_ID)?;
     ensure!(now == boot, "boot {now}, was {boot}");
     Ok(())
+}
+
+/// Nobody is taken for dead and nothing is due early or late for long: a probe that
+/// fails by its time would restart its container.
+pub(crate) fn the_clock_steps(appliance: &mut Appliance) -> Result<()> {
+    let probe = json!({ "exec": { "command": ["true"] }, "periodSeconds": 2 });
+    let pod = |name: &str| {
+        Pod::script(name, "exec sleep 100000")
+            .with("/spec/containers/0/livenessProbe", probe.clone())
+    };
+    appliance.create(&pod("across"))?;
+    appliance.until_phase("across", "Running")?;
+    for (step, name) in [(STEP, "after"), (-STEP, "before")] {
+        appliance.agent()?.step_clock(step)?;
+        appliance.create(&pod(name))?;
+        appliance.until_phase(name, "Running")?;
+        appliance.delete(name)?;
+        unharmed(appliance)?;
+    }
+    let pod = appliance.kubectl.get(&["pod", "across"])?;
+    let status = &pod["status"]["containerStatuses"][0];
+    ensure!(
+        status["restartCount"] == 0 && status["ready"] == true,
+        "{status}"
+    );
+    appliance.delete("across")
 }
 
 pub(crate) fn pods_end_in_order(appliance: &mut Appliance) -> Result<()> {
