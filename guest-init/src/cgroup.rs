@@ -9,8 +9,9 @@
 //! A controller that the kernel lacks limits nothing; that is no error, so that
 //! the same program runs in tests.
 
-use guest_protocol::Limits;
+use crate::errors::{failed, refuse};
 use guest_protocol::figures::field;
+use guest_protocol::{Limits, Refusal, RefusalKind};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,45 @@ impl Group {
         Ok(Self(path))
     }
 
+    /// Gives it other limits. Memory that it uses is not taken away, but what
+    /// the kernel can take back, such as the page cache, is asked for.
+    ///
+    /// # Errors
+    /// It uses more memory than it may have from now on, or the kernel's.
+    pub(crate) fn change(&self, name: &str, limits: Limits) -> Result<(), Refusal> {
+        let used = self.shrink_to(limits.memory);
+        if limits.memory > 0 && used > limits.memory {
+            let message = format!(
+                "attempting to set container {name:?} memory limit ({}) below current usage ({used})",
+                limits.memory
+            );
+            return Err(refuse(RefusalKind::InUse, message));
+        }
+        for (file, value) in changes(limits) {
+            let path = self.0.join(file);
+            if path.exists() {
+                fs::write(&path, value).map_err(failed(file))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What it uses of memory, of which more than `limit` was given back as far
+    /// as possible; 0 is no limit.
+    fn shrink_to(&self, limit: u64) -> u64 {
+        let used = || {
+            let text = fs::read_to_string(self.0.join("memory.current"));
+            text.ok().and_then(|text| text.trim().parse().ok())
+        };
+        let before: u64 = used().unwrap_or(0);
+        if limit == 0 || before <= limit {
+            return before;
+        }
+        // It fails where less could be had, which the figure tells.
+        let _ = fs::write(self.0.join("memory.reclaim"), (before - limit).to_string());
+        used().unwrap_or(before)
+    }
+
     /// Kills everything in it.
     pub(crate) fn kill(&self) {
         try_write(&self.0, "cgroup.kill", "1");
@@ -70,6 +110,22 @@ impl Group {
     pub(crate) fn remove(&self) -> io::Result<()> {
         fs::remove_dir(&self.0)
     }
+}
+
+/// The files of limits that change, and what is written to each.
+fn changes(limits: Limits) -> Vec<(&'static str, String)> {
+    const LIFTED: [(&str, &str); 3] = [
+        ("memory.max", "max"),
+        ("cpu.max", "max"),
+        ("cpu.weight", "100"),
+    ];
+    let set = settings(limits);
+    let own = LIFTED.into_iter().map(|(file, lifted)| {
+        let given = set.iter().find(|(other, _)| *other == file);
+        let value = given.map_or_else(|| lifted.to_owned(), |(_, value)| value.clone());
+        (file, value)
+    });
+    own.collect()
 }
 
 /// The files and what is written to each.
@@ -151,5 +207,9 @@ mod tests {
             );
         }
         assert_eq!(settings(Limits::default()).len(), 1, "0 is no limit");
+        let all = |limits| changes(limits).into_iter().map(|(_, value)| value);
+        assert!(all(limits).eq(["1048576", "25000 100000", "10000"]));
+        let lifted = ["max", "max", "100"];
+        assert!(all(Limits::default()).eq(lifted));
     }
 }

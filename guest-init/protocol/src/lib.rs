@@ -129,6 +129,8 @@ pub enum RefusalKind {
     NotFound,
     /// The request contradicts the state (not running, already started).
     Conflict,
+    /// What it would take away is used.
+    InUse,
     /// The request itself is wrong; the message names the field.
     Invalid,
     /// A system call failed in the guest.
@@ -156,6 +158,13 @@ pub enum Action {
     Stop {
         container: String,
         grace_ms: u64,
+    },
+    /// Other limits for an attempt that runs; 0 lifts one, and that of processes
+    /// stays. Refused with [`RefusalKind::InUse`] where it uses more memory.
+    Resize {
+        container: String,
+        attempt: u32,
+        limits: Limits,
     },
     /// Forgets an ended attempt, its output and its overlay.
     Remove {

@@ -74,6 +74,16 @@ fn carry_out(guest: &Arc<Guest>, action: Action) -> Result<Answer, Refusal> {
                 crate::stop::stop(attempt, Duration::from_millis(grace_ms));
             }
         }
+        Action::Resize {
+            container,
+            attempt,
+            limits,
+        } => {
+            let running = guest.running(&container);
+            let running = running.filter(|one| one.number() == attempt);
+            let running = running.ok_or_else(|| super::not_running(&container))?;
+            running.group.change(&container, limits)?;
+        }
         Action::Remove { container, attempt } => {
             if !guest.remove(&container, attempt) {
                 let message = format!("container {container:?} is running");

@@ -25,7 +25,7 @@ const TOOLS: &[&str] = &[
 pub(crate) struct Guest {
     process: Child,
     directory: tempfile::TempDir,
-    cgroup: PathBuf,
+    pub(crate) cgroup: PathBuf,
 }
 
 pub(crate) fn run(program: &str, args: &[&str]) -> String {

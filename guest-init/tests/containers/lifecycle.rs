@@ -1,7 +1,9 @@
 //! Start, end, stop, remove, power off.
 
 use crate::harness::{Guest, container, pod, shell};
-use guest_protocol::{Action, Container, End, Event, Log, Open, Phase, Pod, RefusalKind, VERSION};
+use guest_protocol::{
+    Action, Container, End, Event, Limits, Log, Open, Phase, Pod, RefusalKind, VERSION,
+};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -246,5 +248,67 @@ fn when_the_init_ends_everything_ends() {
         assert_eq!(control.end("main", 0).0, End::Code(0));
         assert_eq!(guest.output("main", 0).0, "started\n");
         guest.wait_empty("main.0");
+    }
+}
+
+#[test]
+fn limits_change_while_a_container_runs() {
+    let Some(guest) = Guest::start() else { return };
+    let mut control = guest.ready();
+    let ask = |attempt, limits| Action::Resize {
+        container: "main".to_owned(),
+        attempt,
+        limits,
+    };
+    let none = Limits::default();
+    let refused = control.ask(ask(0, none)).unwrap_err();
+    assert_eq!(refused.kind, RefusalKind::Conflict);
+    let container = Container {
+        limits: Limits {
+            memory: 256 << 20,
+            cpu_milli: 500,
+            ..none
+        },
+        ..shell("main", "exec sleep 1000")
+    };
+    control.start(container).unwrap();
+    let older = control.ask(ask(7, none)).unwrap_err();
+    assert_eq!(older.kind, RefusalKind::Conflict);
+    let group = guest.cgroup.join("containers/main.0");
+    // What the kernel of this machine counts.
+    let seen = |file: &str| {
+        let text = std::fs::read_to_string(group.join(file)).ok();
+        text.map(|text| text.trim().to_owned())
+    };
+    let limits = Limits {
+        memory: 128 << 20,
+        cpu_milli: 1500,
+        cpu_weight: 300,
+        ..none
+    };
+    for (limits, files) in [
+        (limits, ["134217728", "150000 100000", "300"]),
+        (none, ["max", "max 100000", "100"]),
+    ] {
+        control.done(ask(0, limits));
+        for (file, wanted) in ["memory.max", "cpu.max", "cpu.weight"]
+            .into_iter()
+            .zip(files)
+        {
+            assert!(seen(file).is_none_or(|text| text == wanted), "{file}");
+        }
+    }
+    let little = Limits {
+        memory: 4096,
+        ..none
+    };
+    match (seen("memory.current"), control.ask(ask(0, little))) {
+        (None, answer) => assert!(answer.is_ok(), "nothing is counted here"),
+        (Some(_), answer) => {
+            let refusal = answer.unwrap_err();
+            assert_eq!(refusal.kind, RefusalKind::InUse);
+            let words = "attempting to set container \"main\" memory limit (4096) below";
+            assert!(refusal.message.starts_with(words), "{refusal}");
+        }
     }
 }
