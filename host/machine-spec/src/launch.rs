@@ -36,6 +36,8 @@ pub enum Request {
     Launch { id: MachineId, limits: Limits },
     /// Answered by a `Running` or `Ended` for each machine known, then `Done`.
     List,
+    /// Other limits for a machine that runs. Answered by `Done`.
+    Limit { id: MachineId, limits: Limits },
     /// Sends SIGKILL. Answered by `Done`; `Ended` follows unasked.
     Kill { id: MachineId },
     /// Forgets an ended machine and removes its cgroup. Answered by `Done`.
@@ -78,6 +80,7 @@ impl Request {
             Self::List => (2, NO_ID, none),
             Self::Kill { id } => (3, id, none),
             Self::Forget { id } => (4, id, none),
+            Self::Limit { id, limits } => (5, id, limits),
         };
         let mut bytes = [0; REQUEST_LEN];
         bytes[..4].copy_from_slice(&kind.to_le_bytes());
@@ -103,6 +106,7 @@ impl Request {
             2 => Self::List,
             3 => Self::Kill { id },
             4 => Self::Forget { id },
+            5 => Self::Limit { id, limits },
             _ => return None,
         };
         (request.encode() == *bytes).then_some(request)
@@ -163,6 +167,7 @@ mod tests {
             Request::List,
             Request::Kill { id },
             Request::Forget { id },
+            Request::Limit { id, limits },
         ] {
             assert_eq!(Request::decode(&request.encode()), Some(request));
         }

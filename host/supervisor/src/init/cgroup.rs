@@ -55,6 +55,18 @@ impl MachineGroup {
         let path = root.join(id.to_string());
         make(&path)?;
         let group = Self { path };
+        match group.set(limits) {
+            Ok(()) => Ok(group),
+            Err(error) => {
+                drop(group.remove());
+                Err(error)
+            }
+        }
+    }
+
+    /// # Errors
+    /// Of the first limit that the kernel refuses.
+    pub(super) fn set(&self, limits: Limits) -> io::Result<()> {
         let settings = [
             ("memory.max", limits.memory),
             ("memory.swap.max", 0),
@@ -63,19 +75,16 @@ impl MachineGroup {
             ("pids.max", limits.pids),
         ];
         for (file, value) in settings {
-            let written = std::fs::write(group.path.join(file), value.to_string());
+            let written = std::fs::write(self.path.join(file), value.to_string());
             match written {
                 // A kernel without swap accounting has no such file.
                 Err(error)
                     if file == "memory.swap.max" && error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    drop(group.remove());
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
                 Ok(()) => {}
             }
         }
-        Ok(group)
+        Ok(())
     }
 
     /// A group that exists.

@@ -144,6 +144,13 @@ impl Launcher {
                 let id = MachineId([0; 16]);
                 self.replies.push_back(Reply::Done { id });
             }
+            Request::Limit { id, limits } => {
+                let reply = match self.limit(id, limits) {
+                    Ok(()) => Reply::Done { id },
+                    Err(errno) => Reply::Failed { id, errno },
+                };
+                self.replies.push_back(reply);
+            }
             Request::Kill { id } => {
                 let reply = match self.machines.get(&id) {
                     None => Reply::Failed { id, errno: ENOENT },
@@ -174,10 +181,7 @@ impl Launcher {
         if self.machines.len() >= MACHINES_MAX {
             return Err(EAGAIN);
         }
-        let weight = (1..=10_000).contains(&limits.cpu_weight);
-        if !weight || limits.memory == 0 || limits.pids == 0 {
-            return Err(EINVAL);
-        }
+        check(limits)?;
         let slot = self.free_slot();
         let launched = start(id, limits, slot).map_err(|error| {
             log::error!("machine {id} was not started: {error}");
@@ -194,6 +198,13 @@ impl Launcher {
         };
         self.machines.insert(id, machine);
         Ok(())
+    }
+
+    fn limit(&self, id: MachineId, limits: Limits) -> Result<(), i32> {
+        check(limits)?;
+        let machine = self.machines.get(&id).ok_or(ENOENT)?;
+        let set = machine.group.set(limits);
+        set.map_err(|error| error.raw_os_error().unwrap_or(EIO))
     }
 
     /// The lowest slot that no machine has, so that no two share an uid.
@@ -282,6 +293,14 @@ impl Launcher {
         let running = |machine: &&Machine| matches!(machine.state, State::Running { .. });
         self.machines.values().filter(running).count()
     }
+}
+
+fn check(limits: Limits) -> Result<(), i32> {
+    let weight = (1..=10_000).contains(&limits.cpu_weight);
+    if !weight || limits.memory == 0 || limits.pids == 0 {
+        return Err(EINVAL);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -71,6 +71,20 @@ fn wrong_requests_get_their_errno() {
             failed(1, EINVAL),
         ),
         (Request::Kill { id: id(2) }, failed(2, ENOENT)),
+        (
+            Request::Limit {
+                id: id(2),
+                limits: LIMITS,
+            },
+            failed(2, ENOENT),
+        ),
+        (
+            Request::Limit {
+                id: id(2),
+                limits: bad_limits,
+            },
+            failed(2, EINVAL),
+        ),
         (Request::Forget { id: id(2) }, failed(2, ENOENT)),
         (Request::List, Reply::Done { id: id(0) }),
     ] {
