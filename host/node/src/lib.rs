@@ -25,6 +25,7 @@ mod eviction;
 mod guest;
 mod images;
 mod kubelet;
+mod ledger;
 mod logs;
 mod machine;
 mod metrics;
@@ -191,10 +192,7 @@ pub(crate) async fn serve(
     let launcher = launcher.map_err(|error| Error::File("launch socket", error))?;
     let identity = identity(&config);
     let facts = registration::Facts::new(&config.data_dir);
-    let room = roster::Room {
-        allocatable: registration::allocatable(&facts.look(), identity.reserve),
-        max_pods: config.max_pods as usize,
-    };
+    let allocatable = registration::allocatable(&facts.look(), identity.reserve);
     let (sender, host) = tokio::sync::watch::channel(host(&config));
     let (pressed, pressure) = tokio::sync::watch::channel(eviction::Pressure::default());
     let (ends, ending) = tokio::sync::watch::channel(false);
@@ -218,6 +216,7 @@ pub(crate) async fn serve(
         data: config.data_dir.clone(),
         host,
         defaults: defaults(guest),
+        ledger: ledger::Ledger::new(allocatable),
         patience: Duration::from_secs(guest.patience_seconds),
         starts: Arc::new(tokio::sync::Semaphore::new(starts())),
         scratch: worker::unlimited(&config.data_dir)
@@ -228,7 +227,7 @@ pub(crate) async fn serve(
     let figures = (parts.metrics, parts.sources);
     let evictor = eviction::Evictor::new(&config, &shared, &directory, figures, pressed);
     let own = own(&config, ends);
-    let roster = roster::Roster::new(shared, config.node_name.clone(), room, directory, own);
+    let roster = roster::Roster::new(shared, &config, directory, own);
     tokio::select! {
         result = roster.run(shutdown) => Ok(result?),
         () = registration.run() => Ok(()),

@@ -134,11 +134,6 @@ const CONTAINER: &[Row] = &[
         Given,
         This("not opened on the node: it only counts where pods are placed"),
     ),
-    (
-        "resizePolicy",
-        Given,
-        This("has no effect: there is no resize in place yet"),
-    ),
     ("securityContext.seLinuxOptions", Given, TurnedAway),
     (
         "securityContext.seccompProfile.type",

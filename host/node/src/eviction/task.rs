@@ -161,11 +161,12 @@ impl Evictor {
         let resource = threshold.resource();
         let mut candidates: Vec<Candidate> = pods
             .iter()
-            .map(|shown| View(&shown.pod))
-            .filter(|view| !is_critical(*view))
-            .map(|view| {
+            .filter(|shown| !is_critical(View(&shown.pod)))
+            .map(|shown| {
+                let view = View(&shown.pod);
                 let figures = of_pod(sample.as_deref(), view);
-                Candidate::new(view, figures, &self.shared.scratch(view))
+                let scratch = self.shared.scratch(view, shown.observed.size);
+                Candidate::new(view, figures, &scratch)
             })
             .collect();
         rank(&mut candidates, resource);

@@ -77,6 +77,14 @@ impl Launcher {
         }
     }
 
+    /// Gives a machine that runs other limits.
+    ///
+    /// # Errors
+    /// ENOENT for a machine that `init` does not know; else the kernel's.
+    pub(crate) async fn limit(&self, id: MachineId, limits: Limits) -> Result<(), LaunchError> {
+        self.ask(Request::Limit { id, limits }).await.map(drop)
+    }
+
     /// # Errors
     /// Only if the socket fails.
     pub(crate) async fn list(&self) -> Result<Vec<Known>, LaunchError> {

@@ -44,19 +44,63 @@ pub(crate) fn check(
         return Some(rejection(sysctls::FORBIDDEN, message));
     }
     if pods >= max_pods {
-        return Some(out_of("pods", 1, pods as u64, max_pods as u64));
+        let lack = Lack {
+            resource: "pods",
+            requested: 1,
+            used: pods as u64,
+            capacity: max_pods as u64,
+        };
+        return Some(lack.rejection());
     }
     let wanted = requests(view);
-    let lack = |wanted: u64, used: u64, all: u64| wanted > 0 && used.saturating_add(wanted) > all;
-    if lack(wanted.cpu_milli, used.cpu_milli, allocatable.cpu_milli) {
-        let (w, u, a) = (wanted.cpu_milli, used.cpu_milli, allocatable.cpu_milli);
-        return Some(out_of("cpu", w, u, a));
+    lack(wanted, used, allocatable).map(Lack::rejection)
+}
+
+/// A resource of which there isn't enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lack {
+    resource: &'static str,
+    requested: u64,
+    used: u64,
+    capacity: u64,
+}
+
+impl Lack {
+    pub(crate) fn message(self) -> String {
+        let Self {
+            resource,
+            requested,
+            used,
+            capacity,
+        } = self;
+        format!(
+            "Node didn't have enough resource: {resource}, requested: {requested}, \
+             used: {used}, capacity: {capacity}"
+        )
     }
-    if lack(wanted.memory, used.memory, allocatable.memory) {
-        let (w, u, a) = (wanted.memory, used.memory, allocatable.memory);
-        return Some(out_of("memory", w, u, a));
+
+    fn rejection(self) -> Rejection {
+        rejection(&format!("OutOf{}", self.resource), self.message())
     }
-    None
+}
+
+/// What is missing for `wanted`, where `used` is taken already.
+pub(crate) fn lack(wanted: Amount, used: Amount, allocatable: Amount) -> Option<Lack> {
+    let of = |resource, pick: fn(Amount) -> u64| Lack {
+        resource,
+        requested: pick(wanted),
+        used: pick(used),
+        capacity: pick(allocatable),
+    };
+    let all = [
+        of("cpu", |amount| amount.cpu_milli),
+        of("memory", |amount| amount.memory),
+    ];
+    let is_short = |own: &Lack| {
+        let sum = own.used.saturating_add(own.requested);
+        own.requested > 0 && sum > own.capacity
+    };
+    all.into_iter().find(is_short)
 }
 
 /// Under pressure a node takes no pod but critical ones; under that of memory
@@ -108,16 +152,6 @@ fn rejection(reason: &str, message: String) -> Rejection {
         message,
         ..Rejection::default()
     }
-}
-
-fn out_of(resource: &str, requested: u64, used: u64, capacity: u64) -> Rejection {
-    rejection(
-        &format!("OutOf{resource}"),
-        format!(
-            "Node didn't have enough resource: {resource}, requested: {requested}, \
-             used: {used}, capacity: {capacity}"
-        ),
-    )
 }
 
 fn is_of_another_system(view: View<'_>) -> bool {

@@ -259,7 +259,7 @@ fn capabilities(container: &Container, privileged: bool) -> Vec<String> {
     set
 }
 
-fn limits(container: &Container) -> Limits {
+pub(crate) fn limits(container: &Container) -> Limits {
     let shares = request(container, "cpu")
         .and_then(milli)
         .map(|m| m * 1024 / 1000);

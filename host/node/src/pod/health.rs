@@ -57,6 +57,8 @@ pub(crate) enum Acted {
 /// Why an attempt is stopped although its pod goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Doom {
+    /// Its resources change, and its `resizePolicy` wants it started anew.
+    Resize,
     Startup,
     Liveness,
     PostStart,

@@ -16,6 +16,7 @@
 pub(crate) mod action;
 pub(crate) mod admission;
 pub(crate) mod backoff;
+pub(crate) mod conditions;
 pub(crate) mod container;
 pub(crate) mod disks;
 pub(crate) mod environment;
@@ -26,6 +27,7 @@ mod names;
 pub(crate) mod observed;
 mod own;
 pub(crate) mod plan;
+pub(crate) mod resize;
 pub(crate) mod resources;
 pub(crate) mod restart;
 pub(crate) mod runtime_class;

@@ -19,10 +19,12 @@
 use super::backoff::Backoff;
 use super::disks::Disks;
 use super::health::{Acted, Doom, Health};
+use super::resize::{Asked, Resize, Resized};
+use super::resources::Size;
 use super::view::View;
 use guest_protocol::{ContainerState as GuestContainer, Identity};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, PodStatus};
+use k8s_openapi::api::core::v1::{Container, PodStatus, ResourceRequirements};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +43,11 @@ pub(crate) struct Observed {
     pub(crate) machine_failure: Option<String>,
     /// Counts launches; a container remembers in which machine it ran.
     pub(crate) epoch: u32,
+    /// Of this machine, once it runs.
+    #[serde(default)]
+    pub(crate) size: Option<Size>,
+    #[serde(default)]
+    pub(crate) resize: Resize,
     /// The images of this machine, or of the last.
     #[serde(default)]
     pub(crate) disks: Disks,
@@ -176,7 +183,7 @@ pub(crate) enum ImageFailureKind {
 }
 
 /// One container: its newest attempt, and how the one before ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     /// Which attempt `state` is about.
     pub(crate) attempt: u32,
@@ -198,6 +205,12 @@ pub(crate) struct Record {
     /// Who the newest attempt began as, by the guest's word.
     #[serde(default)]
     pub(crate) user: Option<Identity>,
+    /// What the newest attempt runs with.
+    #[serde(default)]
+    pub(crate) resources: Option<ResourceRequirements>,
+    /// Whether its guest was asked to change that.
+    #[serde(skip)]
+    pub(crate) asked: Asked,
     /// All output of the newest attempt came before the news of its end.
     #[serde(skip)]
     pub(crate) drained: Option<Drained>,
@@ -348,6 +361,8 @@ pub(crate) enum Observation {
         attempt: u32,
         acted: Acted,
     },
+    /// What the guest made of other resources for an attempt.
+    Resized(Box<Resized>),
     /// The vmm process is gone.
     MachineEnded {
         cause: String,
@@ -406,6 +421,8 @@ impl Record {
             replaced: None,
             health: Health::default(),
             user: None,
+            resources: None,
+            asked: Asked::No,
             drained: None,
         }
     }
@@ -460,6 +477,7 @@ impl Record {
     fn lasting(&mut self) {
         self.health = self.health.lasting();
         self.drained = None;
+        self.asked = Asked::No;
         match &mut self.state {
             State::PostStart { busy, .. }
             | State::Stopping {
@@ -493,6 +511,8 @@ impl Observed {
             machine_ended_at: None,
             machine_failure: None,
             epoch: 0,
+            size: None,
+            resize: Resize::default(),
             disks: Disks::default(),
             filling: Filling::default(),
             images: BTreeMap::new(),

@@ -4,6 +4,8 @@
 //!
 //! Size: it is one world, all of whose parts know each other.
 
+mod resize;
+
 use super::health::{Act, Acted, Outcome};
 use super::observed::{
     ImageFailure, ImageFailureKind, ImageInfo, Machine, Observation, Observed, StartFailure,
@@ -116,12 +118,15 @@ impl World {
         }
         spec["volumes"] = json!(volumes);
         let now = Timestamp::from_second(1_800_000_000).expect("in range");
+        let mut pod = pod(spec);
+        let mut observed = Observed::new(now);
+        observed.take_on(&mut pod);
         Self {
             random,
             seed,
             now,
-            pod: pod(spec),
-            observed: Observed::new(now),
+            pod,
+            observed,
             machine: false,
             set_up: false,
             filled: false,
@@ -198,8 +203,10 @@ impl World {
             }
             11 if self.random.one_in(8) => self.debug(),
             11 if self.random.one_in(8) => self.update(),
+            11 if self.random.one_in(4) => self.resize(),
             _ => self.session_opens(),
         }
+        self.observed.resize_goes_on(View(&self.pod));
     }
 
     /// Somebody adds an ephemeral container.
@@ -364,6 +371,9 @@ impl World {
                     attempt,
                     acted,
                 });
+            }
+            Step::ResizeContainer { container, attempt } => {
+                self.resized(container, attempt, stale);
             }
             Step::SignalContainer { container, .. } if self.session => self.signal(&container),
             Step::PowerOff | Step::KillMachine { .. } => self.machine_dies(),

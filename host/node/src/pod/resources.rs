@@ -3,6 +3,8 @@
 use super::view::{Role, View};
 use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use machine_spec::launch::Limits;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 const MIB: u64 = 1 << 20;
@@ -88,6 +90,13 @@ impl Amount {
         Self {
             cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
             memory: self.memory.saturating_add(other.memory),
+        }
+    }
+
+    pub(crate) fn minus(self, other: Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.saturating_sub(other.cpu_milli),
+            memory: self.memory.saturating_sub(other.memory),
         }
     }
 
@@ -180,7 +189,7 @@ pub(crate) struct Defaults {
 }
 
 /// The size of a pod's micro-VM, and of the cgroup around it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Size {
     pub(crate) vcpus: u8,
     pub(crate) memory_mib: u32,
@@ -188,6 +197,17 @@ pub(crate) struct Size {
     pub(crate) memory_limit: u64,
     pub(crate) cpu_weight: u64,
     pub(crate) pids: u64,
+}
+
+impl Size {
+    /// Of the vmm's cgroup.
+    pub(crate) const fn limits(self) -> Limits {
+        Limits {
+            memory: self.memory_limit,
+            cpu_weight: self.cpu_weight,
+            pids: self.pids,
+        }
+    }
 }
 
 /// CPU limits rounded up to vCPUs; memory limits, or requests, or the default

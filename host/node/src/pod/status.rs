@@ -2,17 +2,19 @@
 //! conditions and one status for each container.
 
 use super::Pod;
+use super::conditions::conditions;
 use super::identity::container_id;
 use super::observed::{Image, Observed, Record, Rejection, State, Terminated};
+use super::resize::{resizable, resources};
 use super::resources::qos_class;
-use super::restart::{back_off, may_restart_all, restarts};
+use super::restart::{back_off, restarts};
 use super::view::{Role, View, image_of};
 use super::waiting::{first_wait, images_wait, waiting};
 use guest_protocol::Identity;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus,
-    ContainerUser, HostIP, LinuxContainerUser, PodCondition, PodStatus, VolumeMount,
+    ContainerUser, HostIP, LinuxContainerUser, PodStatus, ResourceRequirements, VolumeMount,
     VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -191,10 +193,9 @@ fn container_status(
     ContainerStatus {
         name: container.name.clone(),
         image: info.map_or_else(|| image.to_owned(), |i| i.name.clone()),
-        image_id: match info {
-            Some(info) if known => info.id.clone(),
-            _ => String::new(),
-        },
+        image_id: info
+            .filter(|_| known)
+            .map_or_else(String::new, |i| i.id.clone()),
         container_id: known.then(|| id(restarts)),
         ready: match role {
             Role::Main | Role::Sidecar => running && record.health.ready(container),
@@ -207,8 +208,17 @@ fn container_status(
         state: Some(state),
         user: record.user.as_ref().filter(|_| known).map(user),
         volume_mounts: volume_mounts(container),
+        resources: runs_with(role, container, record),
+        allocated_resources: resources(container).requests.filter(|_| resizable(role)),
         ..ContainerStatus::default()
     }
+}
+
+/// What a container was given, and one that runs has (KEP-1287).
+fn runs_with(role: Role, container: &Container, record: &Record) -> Option<ResourceRequirements> {
+    let has = record.resources.as_ref().filter(|_| record.running());
+    let all = || has.cloned().unwrap_or_else(|| resources(container));
+    (role != Role::Ephemeral).then(all)
 }
 
 fn user(identity: &Identity) -> ContainerUser {
@@ -315,216 +325,4 @@ pub(super) fn initialized(view: View<'_>, observed: &Observed) -> bool {
             Role::Init | Role::Main | Role::Ephemeral => record.succeeded(),
         })
     }) || view.mains().iter().any(ran)
-}
-
-/// Only of pods whose containers have rules that restart all (KEP-5532).
-const RESTARTING_ALL: &str = "AllContainersRestarting";
-
-/// The conditions that a node decides on.
-pub(crate) const OWN_CONDITIONS: [&str; 6] = [
-    RESTARTING_ALL,
-    "PodReadyToStartContainers",
-    "Initialized",
-    "Ready",
-    "ContainersReady",
-    "PodScheduled",
-];
-
-/// A condition that others set, too; the node's says so by its reason.
-pub(crate) const DISRUPTED: (&str, &str) = ("DisruptionTarget", "TerminationByKubelet");
-
-fn is_own(condition: &str) -> bool {
-    OWN_CONDITIONS.contains(&condition)
-}
-
-/// Why the node disrupts the pod, once it is over (KEP-3329).
-fn disruption(observed: &Observed, phase: Phase) -> Option<Verdict> {
-    let rejection = observed.rejected.as_ref()?;
-    let over = matches!(phase, Phase::Failed | Phase::Succeeded);
-    (over && rejection.disrupted).then(|| Verdict {
-        ok: true,
-        reason: Some(DISRUPTED.1),
-        message: Some(rejection.message.clone()),
-    })
-}
-
-/// The conditions of a pod, and those that others own, as they were.
-fn conditions(
-    pod: &Pod,
-    observed: &Observed,
-    phase: Phase,
-    all: &[(Role, ContainerStatus)],
-    now: Timestamp,
-) -> Vec<PodCondition> {
-    let view = View(pod);
-    fn listed(status: Option<&PodStatus>) -> &[PodCondition] {
-        let list = status.and_then(|status| status.conditions.as_deref());
-        list.unwrap_or_default()
-    }
-    let before = listed(observed.written.as_ref().or(pod.status.as_ref()));
-    // Those of others are theirs: as the API has them.
-    let disruption = disruption(observed, phase).map(|verdict| (DISRUPTED.0, verdict));
-    let foreign = |condition: &&PodCondition| {
-        let taken = disruption.is_some() && condition.type_ == DISRUPTED.0;
-        !is_own(&condition.type_) && !taken
-    };
-    let others: Vec<_> = listed(pod.status.as_ref()).iter().filter(foreign).collect();
-    let containers_ready = containers_ready(phase, all);
-    let own = [
-        ("PodReadyToStartContainers", sandbox_ready(observed)),
-        ("Initialized", init_state(view, observed, phase, all)),
-        ("Ready", ready(view, &containers_ready, &others)),
-        ("ContainersReady", containers_ready),
-        ("PodScheduled", Verdict::yes()),
-    ];
-    let restarting = may_restart_all(view).then(|| restarting_all(observed, phase));
-    let own = own.into_iter().chain(restarting).chain(disruption);
-    let mut list: Vec<PodCondition> = others.into_iter().cloned().collect();
-    for (name, verdict) in own {
-        let old = before.iter().find(|condition| condition.type_ == name);
-        let status = if verdict.ok { "True" } else { "False" };
-        let since = old
-            .filter(|old| old.status == status)
-            .and_then(|old| old.last_transition_time.clone());
-        list.push(PodCondition {
-            type_: name.to_owned(),
-            status: status.to_owned(),
-            reason: verdict.reason.map(str::to_owned),
-            message: verdict.message,
-            last_transition_time: Some(since.unwrap_or_else(|| time(now))),
-            observed_generation: pod.metadata.generation,
-            ..PodCondition::default()
-        });
-    }
-    list
-}
-
-fn restarting_all(observed: &Observed, phase: Phase) -> (&'static str, Verdict) {
-    let reason = match phase {
-        Phase::Succeeded => Some("PodCompleted"),
-        Phase::Failed => Some("PodFailed"),
-        Phase::Pending | Phase::Running => None,
-    };
-    let restarting = reason.is_none() && observed.restarting_all;
-    let verdict = Verdict {
-        ok: restarting,
-        reason: reason.or(restarting.then_some("RestartAllContainersStarted")),
-        message: restarting.then(|| "container exited with restart policy rule".to_owned()),
-    };
-    (RESTARTING_ALL, verdict)
-}
-
-#[derive(Clone, Debug)]
-struct Verdict {
-    ok: bool,
-    reason: Option<&'static str>,
-    message: Option<String>,
-}
-
-impl Verdict {
-    const fn yes() -> Self {
-        Self {
-            ok: true,
-            reason: None,
-            message: None,
-        }
-    }
-
-    const fn no(reason: &'static str, message: Option<String>) -> Self {
-        Self {
-            ok: false,
-            reason: Some(reason),
-            message,
-        }
-    }
-}
-
-fn sandbox_ready(observed: &Observed) -> Verdict {
-    use super::observed::Machine;
-    match observed.machine {
-        Machine::Ready | Machine::PoweringOff { .. } => Verdict::yes(),
-        // A session that is lost for a moment does not unmake the machine.
-        Machine::Booting if observed.any_active() => Verdict::yes(),
-        _ => Verdict {
-            ok: false,
-            reason: None,
-            message: None,
-        },
-    }
-}
-
-fn init_state(
-    view: View<'_>,
-    observed: &Observed,
-    phase: Phase,
-    all: &[(Role, ContainerStatus)],
-) -> Verdict {
-    if phase == Phase::Succeeded {
-        return Verdict {
-            reason: Some("PodCompleted"),
-            ..Verdict::yes()
-        };
-    }
-    if initialized(view, observed) {
-        return Verdict::yes();
-    }
-    let incomplete = |(role, status): &&(Role, ContainerStatus)| match role {
-        Role::Init => !status.ready,
-        Role::Sidecar => status.started != Some(true),
-        Role::Main | Role::Ephemeral => false,
-    };
-    let names: Vec<&str> = all
-        .iter()
-        .filter(incomplete)
-        .map(|(_, status)| status.name.as_str())
-        .collect();
-    let text = format!("containers with incomplete status: [{}]", names.join(" "));
-    Verdict::no("ContainersNotInitialized", Some(text))
-}
-
-fn containers_ready(phase: Phase, all: &[(Role, ContainerStatus)]) -> Verdict {
-    match phase {
-        Phase::Succeeded => return Verdict::no("PodCompleted", None),
-        Phase::Failed => return Verdict::no("PodFailed", None),
-        Phase::Pending | Phase::Running => {}
-    }
-    let names: Vec<&str> = all
-        .iter()
-        .filter(|(role, status)| matches!(role, Role::Main | Role::Sidecar) && !status.ready)
-        .map(|(_, status)| status.name.as_str())
-        .collect();
-    if names.is_empty() {
-        return Verdict::yes();
-    }
-    let text = format!("containers with unready status: [{}]", names.join(" "));
-    Verdict::no("ContainersNotReady", Some(text))
-}
-
-/// The containers are, and so are all of `readinessGates`.
-fn ready(view: View<'_>, containers: &Verdict, others: &[&PodCondition]) -> Verdict {
-    if !containers.ok {
-        return containers.clone();
-    }
-    let gates = view.spec().and_then(|spec| spec.readiness_gates.as_deref());
-    let texts: Vec<String> = gates
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|gate| {
-            let name = &gate.condition_type;
-            match others.iter().find(|condition| condition.type_ == *name) {
-                None => Some(format!(
-                    "corresponding condition of pod readiness gate \"{name}\" does not exist."
-                )),
-                Some(condition) if condition.status != "True" => Some(format!(
-                    "the status of pod readiness gate \"{name}\" is not \"True\", but {}",
-                    condition.status
-                )),
-                Some(_) => None,
-            }
-        })
-        .collect();
-    if texts.is_empty() {
-        return Verdict::yes();
-    }
-    Verdict::no("ReadinessGatesNotReady", Some(texts.join(", ")))
 }

@@ -15,18 +15,17 @@ mod mirrors;
 
 pub(crate) use directory::Directory;
 
-use crate::Shutdown;
 use crate::checkpoint::{self, Checkpoint};
 use crate::eviction::priority;
 use crate::logs;
 use crate::machine::{Control, Known, LaunchError, Process};
 use crate::pod::observed::{Machine, Record, State, Terminated};
-use crate::pod::resources::{Amount, requests};
 use crate::pod::view::{View, statuses};
 use crate::pod::{Observation, Observed, Pod, admission};
 use crate::shutdown::{self, Period};
 use crate::static_pods::{News, is_mirror};
 use crate::worker::{Adopted, Shared, Shown, Update, Worker};
+use crate::{Config, Shutdown};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod as ApiPod;
 use machine_spec::MachineId;
@@ -45,13 +44,6 @@ use tokio::time::Instant;
 /// How long a failed list rests.
 const RELIST: Duration = Duration::from_secs(1);
 
-/// What the node may give to pods.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
-    pub(crate) allocatable: Amount,
-    pub(crate) max_pods: usize,
-}
-
 /// What this node does by its own word.
 pub(crate) struct Own {
     pub(crate) static_pods: Vec<Pod>,
@@ -64,7 +56,6 @@ pub(crate) struct Own {
 struct Entry {
     updates: mpsc::Sender<Update>,
     shown: watch::Receiver<Shown>,
-    asks: Amount,
     /// Of a static pod: the way to its mirror's keeper.
     mirror: Option<mpsc::Sender<News>>,
 }
@@ -80,7 +71,7 @@ struct Leftovers {
 pub(crate) struct Roster {
     shared: Arc<Shared>,
     node_name: String,
-    room: Room,
+    max_pods: usize,
     directory: Directory,
     /// By uid.
     entries: HashMap<String, Entry>,
@@ -92,15 +83,14 @@ pub(crate) struct Roster {
 impl Roster {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        node_name: String,
-        room: Room,
+        config: &Config,
         directory: Directory,
         own: Own,
     ) -> Self {
         Self {
             shared,
-            node_name,
-            room,
+            node_name: config.node_name.clone(),
+            max_pods: config.max_pods as usize,
             directory,
             entries: HashMap::new(),
             workers: JoinSet::new(),
@@ -296,30 +286,25 @@ impl Roster {
     fn fresh(&self, pod: &Pod) -> Observed {
         let now = Timestamp::now();
         let mut observed = from_api(pod, now);
-        let used = self.entries.values().map(|entry| entry.asks);
-        let used = used.fold(Amount::default(), Amount::plus);
-        let Room {
-            allocatable,
-            max_pods,
-        } = self.room;
+        let (ledger, max_pods) = (&self.shared.ledger, self.max_pods);
         let count = self.entries.len();
         let view = View(pod);
         if observed.containers.is_empty() && !view.deleting() {
             let pressure = *self.shared.pressure.borrow();
-            observed.rejected = admission::check(view, used, allocatable, count, max_pods)
-                .or_else(|| admission::under_pressure(view, pressure));
+            observed.rejected = ledger.admit(pod, |used| {
+                admission::check(view, used, ledger.allocatable(), count, max_pods)
+                    .or_else(|| admission::under_pressure(view, pressure))
+            });
         }
         observed
     }
 
-    fn start(&mut self, pod: Pod, observed: Observed, adopted: Option<Adopted>) {
+    fn start(&mut self, mut pod: Pod, mut observed: Observed, adopted: Option<Adopted>) {
         let uid = View(&pod).uid().to_owned();
-        let rejected = observed.rejected.is_some();
-        let asks = if rejected {
-            Amount::default()
-        } else {
-            requests(View(&pod))
-        };
+        observed.take_on(&mut pod);
+        if observed.rejected.is_none() {
+            self.shared.ledger.enter(&pod);
+        }
         let (mut worker, shown) = Worker::new(self.shared.clone(), pod.clone(), observed);
         if let Some(adopted) = adopted {
             worker.adopt(adopted);
@@ -334,7 +319,6 @@ impl Roster {
         let entry = Entry {
             updates,
             shown,
-            asks,
             mirror: None,
         };
         self.entries.insert(uid, entry);
@@ -343,6 +327,7 @@ impl Roster {
     fn ended(&mut self, uid: &str) {
         if let Some(entry) = self.entries.remove(uid) {
             self.directory.remove(&entry.shown);
+            self.shared.ledger.release(uid);
         }
     }
 
@@ -372,6 +357,7 @@ impl Roster {
             let checkpoint = remembered.remove(view.uid());
             self.resume(pod, machine, checkpoint).await;
         }
+        self.shared.ledger.open();
         for known in machines.into_values() {
             self.discard(known).await;
         }

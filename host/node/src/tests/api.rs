@@ -216,8 +216,11 @@ fn by_type(object: &Value, patch: &mut Value) {
     let Some(conditions) = patch["status"]["conditions"].as_array_mut() else {
         return;
     };
+    let gone = |condition: &Value| condition["$patch"] == "delete";
+    let gone: Vec<Value> = conditions.extract_if(.., |own| gone(own)).collect();
     let before = object["status"]["conditions"].as_array();
-    for old in before.into_iter().flatten() {
+    let kept = |old: &&Value| gone.iter().all(|own| own["type"] != old["type"]);
+    for old in before.into_iter().flatten().filter(kept) {
         match conditions.iter_mut().find(|new| new["type"] == old["type"]) {
             Some(new) => {
                 let mut merged = old.clone();

@@ -34,6 +34,8 @@ pub(super) struct Script {
     pub(super) ports: BTreeMap<u16, String>,
     /// What a guest says when it is asked for its figures.
     pub(super) figures: Stats,
+    /// How much memory a container uses, by name; nothing if it is not here.
+    pub(super) memory: BTreeMap<String, u64>,
     /// It says nothing instead.
     pub(super) silent: bool,
     /// Its agent isn't up yet: connections end at once.
@@ -224,6 +226,11 @@ impl Init {
                     },
                     &[],
                 );
+            }
+            Request::Limit { id, limits } => {
+                let done = format!("weight {}", limits.cpu_weight);
+                self.0.done.lock().unwrap().push(done);
+                reply(Reply::Done { id }, &[]);
             }
             Request::Kill { id } => {
                 reply(Reply::Done { id }, &[]);
@@ -512,6 +519,20 @@ impl Guest {
                 if let Some(end) = script.ends.get(&container.name) {
                     self.end(&container.name, *end);
                 }
+            }
+            Action::Resize {
+                container, limits, ..
+            } => {
+                let used = script.memory.get(&container).copied().unwrap_or(0);
+                if (1..used).contains(&limits.memory) {
+                    return Err(Refusal {
+                        kind: RefusalKind::InUse,
+                        message: format!("{container} uses {used}"),
+                    });
+                }
+                let (memory, cpu) = (limits.memory >> 20, limits.cpu_milli);
+                let resized = format!("resize {container}: {memory} MiB, {cpu} m");
+                self.0.init.0.done.lock().unwrap().push(resized);
             }
             Action::Stop { container, .. } => {
                 let stopped = format!("stop {container}");

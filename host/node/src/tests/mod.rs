@@ -12,6 +12,7 @@ mod images;
 mod init;
 mod late;
 mod pressure;
+mod resize;
 mod restarts;
 mod scenarios;
 mod shutdown;

@@ -4,9 +4,9 @@
 use super::Shared;
 use crate::pod::Observation;
 use crate::pod::Pod;
+use crate::pod::conditions::{DISRUPTED, OWN_CONDITIONS, RESIZE_CONDITIONS};
 use crate::pod::environment::{Source, Sources};
 use crate::pod::runtime_class;
-use crate::pod::status::{DISRUPTED, OWN_CONDITIONS};
 use crate::pod::view::View;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -72,6 +72,17 @@ fn status_patch(pod: &Pod, status: &PodStatus) -> Result<Value, serde_json::Erro
         for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
             for field in ["reason", "message", "observedGeneration"] {
                 condition.entry(field).or_insert(Value::Null);
+            }
+        }
+    }
+    // None of them before a spec changed.
+    let changed = pod.metadata.generation.is_some_and(|number| number > 1);
+    if let Some(list) = wanted.get_mut("conditions").and_then(Value::as_array_mut)
+        && changed
+    {
+        for name in RESIZE_CONDITIONS {
+            if !list.iter().any(|own| own["type"] == name) {
+                list.push(json!({"$patch": "delete", "type": name}));
             }
         }
     }

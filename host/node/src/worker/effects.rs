@@ -11,7 +11,7 @@ use crate::pod::disks::Disks;
 use crate::pod::environment::sources;
 use crate::pod::etc_files::guest_pod;
 use crate::pod::observed::{ImageFailure, ImageFailureKind, ImageInfo, Pull, StartFailure};
-use crate::pod::resources::{limit, size, units};
+use crate::pod::resources::{Size, limit, size, units};
 use crate::pod::view::{PullPolicy, Role, View, field_path, image_of};
 use crate::pod::{Observation, Pod, Step};
 use crate::static_pods::is_static;
@@ -44,12 +44,7 @@ impl Worker {
             Step::SetUpGuest => self.set_up_guest(),
             Step::FillVolumes => self.fill_volumes(),
             Step::StartContainer { container, attempt } => {
-                let guest = self.running.as_ref().map(|running| Guest {
-                    commands: running.commands.clone(),
-                    control: running.control.clone(),
-                    disks: self.observed.disks.clone(),
-                    reports: self.reports.clone(),
-                });
+                let guest = self.guest();
                 self.spawn(async move { start(&shared, &pod, container, attempt, guest).await });
             }
             Step::Act {
@@ -57,6 +52,7 @@ impl Worker {
                 attempt,
                 act,
             } => self.act(container, attempt, act),
+            Step::ResizeContainer { container, attempt } => self.resize(container, attempt),
             Step::SignalContainer {
                 container,
                 grace_ms,
@@ -91,10 +87,26 @@ impl Worker {
         }
     }
 
+    /// What the start of a container needs of the machine, if there is one.
+    fn guest(&self) -> Option<Guest> {
+        let running = self.running.as_ref()?;
+        Some(Guest {
+            commands: running.commands.clone(),
+            control: running.control.clone(),
+            disks: self.observed.disks.clone(),
+            size: self.observed.size,
+            reports: self.reports.clone(),
+        })
+    }
+
     fn set_up_guest(&self) {
         let view = View(&self.pod);
         let nameservers = self.shared.host.borrow().nameservers.clone();
-        let guest_pod = guest_pod(view, &nameservers, self.shared.scratch(view));
+        let guest_pod = guest_pod(
+            view,
+            &nameservers,
+            self.shared.scratch(view, self.observed.size),
+        );
         let answer = self.command(Action::SetUp(Box::new(guest_pod)));
         self.spawn(async move { set_up(answer).await });
     }
@@ -131,7 +143,7 @@ impl Worker {
 
     /// Sends a command to the guest; its answer never comes if the session
     /// breaks, or if there is none.
-    fn command(&self, action: Action) -> oneshot::Receiver<Result<Answer, Refusal>> {
+    pub(super) fn command(&self, action: Action) -> oneshot::Receiver<Result<Answer, Refusal>> {
         let (answer, receiver) = oneshot::channel();
         if let Some(running) = &self.running {
             // A full queue is a guest that hangs; the session will notice.
@@ -257,6 +269,7 @@ struct Guest {
     commands: mpsc::Sender<Command>,
     control: Control,
     disks: Disks,
+    size: Option<Size>,
     reports: mpsc::Sender<Happened>,
 }
 
@@ -297,7 +310,7 @@ async fn ask_to_start(
             return blocked("CreateContainerError", failure.to_string());
         }
     };
-    let description = match prepare(shared, pod, container, attempt, &disks).await {
+    let description = match prepare(shared, pod, container, attempt, (&disks, guest.size)).await {
         Ok(description) => description,
         Err(message) => return blocked("CreateContainerConfigError", message),
     };
@@ -356,7 +369,7 @@ async fn prepare(
     pod: &Pod,
     name: &str,
     attempt: u32,
-    disks: &Needed,
+    (disks, machine): (&Needed, Option<Size>),
 ) -> Result<guest_protocol::Container, String> {
     let view = View(pod);
     let (role, container) = view
@@ -383,7 +396,8 @@ async fn prepare(
     api::check_runtime_class(shared, view).await?;
     let found = api::sources(shared, view.namespace(), sources(container)).await?;
     let host = shared.host.borrow().facts.clone();
-    let memory = u64::from(size(view, shared.defaults).memory_mib) << 20;
+    let machine = machine.unwrap_or_else(|| size(view, shared.defaults));
+    let memory = u64::from(machine.memory_mib) << 20;
     let asked = limit(container, "ephemeral-storage").and_then(units);
     let place = Place {
         disk: &disks.own,

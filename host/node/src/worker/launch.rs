@@ -8,7 +8,6 @@ use crate::pod::disks::Disks;
 use crate::pod::resources::size;
 use crate::pod::view::View;
 use image::Reference;
-use machine_spec::launch::Limits;
 use machine_spec::{
     DiskAccess, DiskId, DiskSpec, FdIndex, MachineId, MachineSpec, MemorySize, Start, Transport,
 };
@@ -89,12 +88,7 @@ pub(super) async fn launch(
     let (reader, writer) = console_pipe().map_err(|error| Failure::other("console", error))?;
     let (spec, fds) = describe(shared, view, (id, images), writer)?;
     let size = size(view, shared.defaults);
-    let limits = Limits {
-        memory: size.memory_limit,
-        cpu_weight: size.cpu_weight,
-        pids: size.pids,
-    };
-    let process = match shared.launcher.launch(id, limits).await {
+    let process = match shared.launcher.launch(id, size.limits()).await {
         Ok(process) => process,
         Err(error) => {
             if let LaunchError::Refused(_) = error {
@@ -244,7 +238,7 @@ fn scratch_disk(
     id: MachineId,
 ) -> Result<Option<(DiskId, File)>, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::other("scratch disk", error);
-    let made = super::scratch::make(&shared.data, &shared.scratch(view), id);
+    let made = super::scratch::make(&shared.data, &shared.scratch(view, None), id);
     let Some(file) = made.map_err(|error| failed(&error))? else {
         return Ok(None);
     };

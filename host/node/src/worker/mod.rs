@@ -18,6 +18,7 @@ mod api;
 mod effects;
 mod launch;
 mod phases;
+mod resize;
 mod running;
 mod scratch;
 mod volumes;
@@ -31,13 +32,15 @@ use crate::events::Events;
 use crate::eviction::Pressure;
 use crate::guest::Command;
 use crate::images::ImageSource;
+use crate::ledger::Ledger;
 use crate::logs::{self, ProgressReceiver};
 use crate::machine::{Control, Launcher, Process};
 use crate::pod::environment::HostFacts;
 use crate::pod::observed::{ApiSide, Machine, Note, Rejection, State};
 use crate::pod::plan::Plan;
+use crate::pod::resources::size;
 use crate::pod::status::{Phase, phase};
-use crate::pod::view::{View, falls_back_to_log};
+use crate::pod::view::{View, falls_back_to_log, is_terminal};
 use crate::pod::{Observation, Observed, Pod, Step, plan};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
@@ -63,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) data: PathBuf,
     pub(crate) host: watch::Receiver<Host>,
     pub(crate) defaults: crate::pod::resources::Defaults,
+    /// What pods were given of the node.
+    pub(crate) ledger: Ledger,
     pub(crate) patience: Duration,
     /// Machines that may start at the same time; the others wait their turn.
     pub(crate) starts: Arc<Semaphore>,
@@ -185,8 +190,10 @@ impl Worker {
             self.tell_rejection(&rejection);
         }
         let mut host = self.shared.host.clone();
+        let mut freed = self.shared.ledger.freed();
         self.observed.host_ips = host.borrow_and_update().facts.host_ips.clone();
         loop {
+            self.reconsider();
             let plan = self.settle();
             if self.observed.api == ApiSide::Deleted && self.observed.machine == Machine::Absent {
                 break;
@@ -203,6 +210,8 @@ impl Worker {
                 Ok(()) = host.changed() => {
                     self.observed.host_ips = host.borrow_and_update().facts.host_ips.clone();
                 }
+                // Whoever waits for room looks again.
+                Ok(()) = freed.changed(), if self.pod.asked().is_some() => {}
                 () = until(plan.wake) => {}
             }
         }
@@ -260,7 +269,10 @@ impl Worker {
     fn update(&mut self, update: Update) {
         match update {
             Update::Pod(_) if self.leaving => {}
-            Update::Pod(pod) => {
+            Update::Pod(mut pod) => {
+                if let Some(given) = &self.observed.resize.given {
+                    pod.give(given);
+                }
                 let shown = |pod: &Pod| {
                     (
                         pod.metadata.labels.clone(),
@@ -321,6 +333,9 @@ impl Worker {
         let mut running = Running::start(&self.shared, process, control, console, &self.reports);
         running.place = place;
         self.running = Some(running);
+        // What a pod has been given doesn't change while its machine starts.
+        let size = || size(View(&self.pod), self.shared.defaults);
+        self.observed.size = Some(self.observed.size.unwrap_or_else(size));
         self.observe(Observation::MachineLaunched);
     }
 
@@ -439,6 +454,9 @@ impl Worker {
 
     fn publish(&self, now: Timestamp) {
         let status = crate::pod::status(&self.pod, &self.observed, now);
+        if is_terminal(&status) {
+            self.shared.ledger.release(View(&self.pod).uid());
+        }
         self.shown.send_replace(Shown {
             pod: Arc::new(self.pod.clone()),
             status: Arc::new(status),

@@ -2,7 +2,7 @@
 //! process that has it open, the vmm, whatever becomes of `node` or of the power.
 
 use super::Shared;
-use crate::pod::resources::size;
+use crate::pod::resources::{Size, size};
 use crate::pod::scratch::{Scratch, Space};
 use crate::pod::view::View;
 use jiff::Timestamp;
@@ -31,9 +31,11 @@ pub(crate) fn unlimited(data: &Path) -> io::Result<Option<u64>> {
 }
 
 impl Shared {
-    /// What of a pod is on its scratch disk.
-    pub(crate) fn scratch(&self, view: View<'_>) -> Scratch {
-        let memory = u64::from(size(view, self.defaults).memory_mib) << 20;
+    /// What of a pod is on its scratch disk, of a machine of that size or of the
+    /// next.
+    pub(crate) fn scratch(&self, view: View<'_>, machine: Option<Size>) -> Scratch {
+        let machine = machine.unwrap_or_else(|| size(view, self.defaults));
+        let memory = u64::from(machine.memory_mib) << 20;
         let space = Space {
             unlimited: self.scratch,
             layer: memory / 2,

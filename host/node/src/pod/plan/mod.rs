@@ -5,6 +5,7 @@
 //! first container may start; the others are attached as they come.
 
 mod probes;
+mod resize;
 mod stop;
 
 use super::Pod;
@@ -49,6 +50,11 @@ pub(crate) enum Step {
         container: String,
         grace_ms: u64,
         doom: Option<Doom>,
+    },
+    /// An attempt that runs gets what its pod was given.
+    ResizeContainer {
+        container: String,
+        attempt: u32,
     },
     /// The guest ends it: by its stop signal, and SIGKILL after `grace_ms`.
     SignalContainer {
@@ -161,6 +167,7 @@ fn run(plan: &mut Plan, view: View<'_>, observed: &Observed, now: Timestamp) {
         Machine::Ready => {
             refresh(plan, view, observed, now);
             stop::stop_doomed(plan, view, observed, now);
+            resize::resize(plan, view, observed, now);
             start(plan, view, observed, now);
         }
         Machine::Ended => plan.push(Step::ForgetMachine),

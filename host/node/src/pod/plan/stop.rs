@@ -134,11 +134,11 @@ pub(super) fn stop_all(
 }
 
 /// A probe may have a grace period of its own.
-fn grace_of(view: View<'_>, name: &str, doom: Doom) -> u64 {
+pub(super) fn grace_of(view: View<'_>, name: &str, doom: Doom) -> u64 {
     let kind = match doom {
         Doom::Startup => Some(ProbeKind::Startup),
         Doom::Liveness => Some(ProbeKind::Liveness),
-        Doom::PostStart | Doom::Changed | Doom::All => None,
+        Doom::PostStart | Doom::Changed | Doom::Resize | Doom::All => None,
     };
     let container = view.container(name).map(|(_, container)| container);
     let probe = kind.and_then(|kind| kind.of(container?));
@@ -150,7 +150,7 @@ fn grace_of(view: View<'_>, name: &str, doom: Doom) -> u64 {
         .saturating_mul(1000)
 }
 
-fn stop(name: &str, grace_ms: u64, doom: Option<Doom>) -> Step {
+pub(super) fn stop(name: &str, grace_ms: u64, doom: Option<Doom>) -> Step {
     Step::StopContainer {
         container: name.to_owned(),
         grace_ms,

@@ -5,6 +5,7 @@ use super::super::health::{Doom, Health};
 use super::super::observed::{
     Drained, Note, Observed, Record, Stage, StartFailure, State, Terminated,
 };
+use super::super::resize::{Asked, resources};
 use super::super::restart::{back_off, policy};
 use super::super::view::{
     RestartPolicy, Role, View, field_path, image_of, post_start, pre_stop, wants_tail,
@@ -47,6 +48,8 @@ impl Observed {
         record.epoch = epoch;
         record.health = Health::default();
         record.user = None;
+        record.resources = Some(resources(own));
+        record.asked = Asked::No;
         record.state = State::Starting {
             resend: None,
             again: resent,
@@ -80,7 +83,7 @@ impl Observed {
         };
         let first = !matches!(record.state, State::Stopping { .. });
         let hook = view.container(container).and_then(|(_, c)| pre_stop(c));
-        if doom == Some(Doom::Changed) {
+        if matches!(doom, Some(Doom::Changed | Doom::Resize)) {
             record.replaced = Some(record.attempt);
         }
         record.state = State::Stopping {
@@ -424,6 +427,7 @@ fn killing(view: View<'_>, container: &str, doom: Option<Doom>) -> String {
         Some(Doom::Startup) => "failed startup probe",
         Some(Doom::Liveness) => "failed liveness probe",
         Some(Doom::Changed) => "definition changed",
+        Some(Doom::Resize) => return format!("Container {container} resize requires restart"),
     };
     let described = view.container(container);
     if let Some((Role::Sidecar, _)) = described {

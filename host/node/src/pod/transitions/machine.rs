@@ -157,6 +157,7 @@ impl Observed {
         let never = self.machine == Machine::Launching;
         if never || matches!(self.machine, Machine::Forgetting | Machine::Ended) {
             self.machine = Machine::Absent;
+            self.size = None;
         }
     }
 }

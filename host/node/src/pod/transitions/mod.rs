@@ -17,6 +17,7 @@ use super::observed::{
     ApiSide, DEADLINE_EXCEEDED, Filling, Machine, Note, Observation, Observed, Rejection,
 };
 use super::plan::Step;
+use super::resize::Asked;
 use super::view::View;
 use jiff::{SignedDuration, Timestamp};
 
@@ -31,6 +32,7 @@ impl Observed {
             Step::LaunchMachine => {
                 self.epoch = self.epoch.wrapping_add(1);
                 self.machine = Machine::Launching;
+                self.size = None;
                 self.filling = Filling::default();
                 self.begin_disks(view);
             }
@@ -45,6 +47,11 @@ impl Observed {
                 grace_ms,
                 doom,
             } => return self.begin_stop(view, container, *grace_ms, *doom, now),
+            Step::ResizeContainer { container, .. } => {
+                if let Some(record) = self.containers.get_mut(container) {
+                    record.asked = Asked::Busy;
+                }
+            }
             Step::SignalContainer {
                 container,
                 grace_ms,
@@ -121,6 +128,7 @@ impl Observed {
                 attempt,
                 acted,
             } => return self.acted(view, &container, attempt, &acted, now),
+            Observation::Resized(news) => return self.resized(view, *news, now),
             Observation::MachineEnded { cause } => return self.machine_ended(&cause, now),
             Observation::MachineForgotten => self.machine_forgotten(),
             Observation::StatusWritten(status) => {
