@@ -150,6 +150,9 @@ fn users_without_rights_are_told_so() {
     let node = s.path("data/pki/nodes/n1/kubeconfig");
     let node = node.to_str().unwrap();
     s.run_config(node, &["get", "pods", "-A"])
+        .fails("can only list/watch pods with spec.nodeName field selector");
+    let own = "--field-selector=spec.nodeName=n1";
+    s.run_config(node, &["get", "pods", "-A", own])
         .warns("No resources found");
     s.run_config(node, &["delete", "node", "n1"])
         .fails("User \"system:node:n1\" cannot delete resource \"nodes\"");
