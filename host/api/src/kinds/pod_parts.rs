@@ -92,6 +92,20 @@ pub fn prepare_resize(new: &mut Value, old: &Value) {
 
 pub fn validate_resize(new: &Value, old: &Value, errors: &mut Errors) {
     let spec = Path::new("spec");
+    for (hit, why) in [
+        (is_mirror(old), "static pods cannot be resized"),
+        (
+            meta::text(old, &["spec", "os", "name"]) == "windows",
+            "windows pods cannot be resized",
+        ),
+    ] {
+        if hit {
+            return errors.forbidden(&Path::new(""), why);
+        }
+    }
+    if !is_supported(old) {
+        errors.forbidden(&spec, "Pod running on node without support for resize");
+    }
     if qos_class(new) != qos_class(old) {
         let why = "Pod QOS Class may not change as a result of resizing";
         errors.invalid(&spec, qos_class(new), why);
@@ -119,6 +133,18 @@ pub fn validate_resize(new: &Value, old: &Value, errors: &mut Errors) {
     if errors.is_empty() {
         pod_validate::validate(new, errors);
     }
+}
+
+fn is_mirror(pod: &Value) -> bool {
+    let key = "kubernetes.io/config.mirror";
+    meta::at(pod, &["metadata", "annotations", key]).is_some()
+}
+
+/// A node that can resize says of a container that runs what it runs with.
+fn is_supported(pod: &Value) -> bool {
+    let mut statuses = meta::list(pod, &["status", "containerStatuses"]).iter();
+    let running = statuses.find(|own| meta::at(own, &["state", "running"]).is_some());
+    running.is_none_or(|own| own.get("resources").is_some())
 }
 
 fn without_cpu_and_memory(container: &Value) -> Value {
@@ -210,6 +236,75 @@ mod tests {
             assert_eq!(errors.is_empty(), fault.is_empty(), "{wanted}");
             assert!(errors.aggregate().contains(fault), "{}", errors.aggregate());
             assert_eq!(new["metadata"]["generation"], 4);
+        }
+    }
+
+    #[test]
+    fn who_never_restarts_is_not_restarted_for_a_resize() {
+        for (policy, restart, fault) in [
+            ("Never", "RestartContainer", "must be 'NotRequired' when"),
+            ("Never", "NotRequired", ""),
+            ("OnFailure", "RestartContainer", ""),
+        ] {
+            let mut new = pod(json!({}));
+            new["spec"]["restartPolicy"] = policy.into();
+            let own = json!([{"resourceName": "cpu", "restartPolicy": restart}]);
+            new["spec"]["containers"][0]["resizePolicy"] = own;
+            let mut errors = Errors::default();
+            pod_validate::validate(&new, &mut errors);
+            let said = errors.aggregate();
+            assert_eq!(errors.is_empty(), fault.is_empty(), "{said}");
+            assert!(said.contains(fault), "{said}");
+        }
+    }
+
+    #[test]
+    fn not_every_pod_is_resized() {
+        let with = |path: &str, value: Value| {
+            let mut old = pod(json!({"requests": {"cpu": "1"}}));
+            let (of, field) = path.split_once('.').expect("two parts");
+            old[of][field] = value;
+            old
+        };
+        let status = |more: Value| {
+            let mut status = json!({"name": "a", "state": {"running": {}}});
+            let members = status.as_object_mut().expect("an object");
+            members.extend(more.as_object().cloned().expect("an object"));
+            json!([status])
+        };
+        for (old, fault) in [
+            (
+                with(
+                    "metadata.annotations",
+                    json!({"kubernetes.io/config.mirror": "x"}),
+                ),
+                "static pods cannot be resized",
+            ),
+            (
+                with("spec.os", json!({"name": "windows"})),
+                "windows pods cannot be resized",
+            ),
+            (
+                with("status.containerStatuses", status(json!({}))),
+                "without support for resize",
+            ),
+            (
+                with("status.containerStatuses", status(json!({"resources": {}}))),
+                "",
+            ),
+        ] {
+            let mut new = old.clone();
+            new["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "2"}});
+            prepare_resize(&mut new, &old);
+            let mut errors = Errors::default();
+            validate_resize(&new, &old, &mut errors);
+            assert_eq!(
+                errors.is_empty(),
+                fault.is_empty(),
+                "{}",
+                errors.aggregate()
+            );
+            assert!(errors.aggregate().contains(fault), "{}", errors.aggregate());
         }
     }
 

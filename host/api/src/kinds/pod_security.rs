@@ -163,6 +163,14 @@ pub(super) fn validate_container(spec: &Value, c: &Value, at: &Path, errors: &mu
             "NotRequired" | "RestartContainer" => {}
             other => errors.not_supported(&path, other, &["NotRequired", "RestartContainer"]),
         }
+        let own = meta::text(c, &["restartPolicy"]);
+        let pod = meta::text(spec, &["restartPolicy"]);
+        let never = if own.is_empty() { pod } else { own } == "Never";
+        let restart = meta::text(policy, &["restartPolicy"]);
+        if never && restart != "NotRequired" {
+            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            errors.invalid(&path, restart, why);
+        }
     }
     validate_sources(c, at, errors);
 }
