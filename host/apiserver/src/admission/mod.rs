@@ -252,7 +252,8 @@ impl Admission {
             let before = old.unwrap_or(&Value::Null);
             warnings.extend(api::kinds::pod_warnings(a.kind, object, before));
         }
-        if create && (a.is("", "pods") || a.is("", "persistentvolumeclaims")) {
+        let resized = a.subresource == "resize";
+        if resized || create && (a.is("", "pods") || a.is("", "persistentvolumeclaims")) {
             let ranges = self.limit_ranges.of_namespace(a.namespace)?;
             let errors = match a.kind.plural() {
                 "pods" => limits::check_pod(object, &ranges),

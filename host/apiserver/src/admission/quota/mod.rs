@@ -74,7 +74,7 @@ impl Quotas {
         old: Option<&Value>,
     ) -> Result<Also, Status> {
         if a.namespace.is_empty()
-            || !a.subresource.is_empty()
+            || !matches!(a.subresource, "" | "resize")
             || matches!(a.operation, Operation::Delete | Operation::Connect)
         {
             return Ok(Also::default());

@@ -228,3 +228,48 @@ fn the_status_of_a_quota_can_be_written_and_comes_back() {
         });
     }
 }
+
+#[test]
+fn a_resize_is_charged_and_limited() {
+    let api = Api::start();
+    let core = namespace(&api, "resized");
+    let amounts = |cpu: &str| json!({"cpu": cpu});
+    api.create(
+        &format!("{core}/pods"),
+        &pod("p", amounts("100m"), amounts("200m")),
+    );
+    let hard = json!({"requests.cpu": "500m"});
+    api.create(
+        &format!("{core}/resourcequotas"),
+        &quota("q", hard, Value::Null),
+    );
+    let one = format!("{core}/resourcequotas/q");
+    used(&api, &one, &json!({"requests.cpu": "100m"}));
+    let range = json!({"metadata": {"name": "l"}, "spec": {"limits": [
+        {"type": "Container", "max": {"cpu": "2"}}]}});
+    api.create(&format!("{core}/limitranges"), &range);
+    let path = format!("{core}/pods/p/resize");
+    let asked = |requests: &str, limits: &str| {
+        let resources = json!({"requests": {"cpu": requests}, "limits": {"cpu": limits}});
+        json!({"spec": {"containers": [{"name": "pause", "resources": resources}]}})
+    };
+    for (requests, limits, why) in [
+        (
+            "600m",
+            "1",
+            "exceeded quota: q, requested: requests.cpu=500m",
+        ),
+        (
+            "200m",
+            "3",
+            "maximum cpu usage per Container is 2, but limit is 3",
+        ),
+    ] {
+        let (code, status) = api.send("PATCH", &path, STRATEGIC, &asked(requests, limits));
+        assert_eq!(code, 403, "{status:#}");
+        let message = status["message"].as_str().unwrap();
+        assert!(message.contains(why), "{message}");
+    }
+    api.patch(&path, STRATEGIC, &asked("400m", "1"));
+    used(&api, &one, &json!({"requests.cpu": "400m"}));
+}
