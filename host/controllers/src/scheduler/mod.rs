@@ -21,6 +21,7 @@ use plan::{Decision, SCHEDULER, decide, is_waiting, places, plan};
 use reconcile::{
     Backoff, Cache, Change, Client, ClientError, ObjectKey, Queue, Reflector, Requeue, work,
 };
+use requests::of_pod;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -89,7 +90,8 @@ impl Scheduler {
         }
         let holds = |pod: &Arc<Pod>| node_of(pod).is_some() && !is_over(pod);
         let held = change.old.as_ref().is_some_and(holds);
-        if held && !change.new.as_ref().is_some_and(holds) {
+        let holds = change.new.as_ref().is_some_and(holds);
+        if held && (!holds || is_resized(change)) {
             self.retry_all();
         }
     }
@@ -167,6 +169,15 @@ impl Scheduler {
 }
 
 /// Whether a pod that fitted nowhere might fit now; not for heartbeats.
+/// Whether a pod has something else than before (its `resize`).
+fn is_resized(change: &Change<Pod>) -> bool {
+    let changed = |pod: &Arc<Pod>| pod.metadata.generation.is_some_and(|number| number > 1);
+    match (&change.old, &change.new) {
+        (Some(old), Some(new)) => changed(new) && of_pod(old) != of_pod(new),
+        _ => false,
+    }
+}
+
 fn node_changed(change: &Change<Node>) -> bool {
     let (Some(old), Some(new)) = (&change.old, &change.new) else {
         return true;

@@ -58,11 +58,11 @@ pub(crate) fn places<'a>(
         let Some(node) = node_of(pod).or(assumed) else {
             continue;
         };
-        let (Some(place), Some(spec)) = (places.get_mut(node), &pod.spec) else {
+        let Some(place) = places.get_mut(node) else {
             continue;
         };
         if !is_over(pod) {
-            place.used.add(&of_pod(spec));
+            place.used.add(&of_pod(pod));
             place.pods += 1;
             place.ports.extend(host_ports(pod));
         }
@@ -71,7 +71,7 @@ pub(crate) fn places<'a>(
 }
 
 pub(crate) fn decide(pod: &Pod, places: &[Place<'_>]) -> Decision {
-    let requests = pod.spec.as_ref().map(of_pod).unwrap_or_default();
+    let requests = of_pod(pod);
     let mut refusals = Vec::new();
     let mut best: Option<(i128, &Place<'_>)> = None;
     for place in places {

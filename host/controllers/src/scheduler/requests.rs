@@ -2,7 +2,7 @@
 //! everything else in whole units.
 
 use api::quantity::Quantity;
-use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Node, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use std::collections::BTreeMap;
 
@@ -45,17 +45,48 @@ impl Amounts {
     }
 }
 
+/// What a container asks for; while it is resized (KEP-1287), also what it was
+/// given and what it runs with, whichever is most. What is infeasible it doesn't
+/// get.
+fn of_container(pod: &Pod, container: &Container) -> Amounts {
+    let requests = |resources: &Option<ResourceRequirements>| {
+        Amounts::parse(resources.as_ref().and_then(|r| r.requests.as_ref()))
+    };
+    let asked = requests(&container.resources);
+    let lists = pod.status.iter().flat_map(|status| {
+        let lists = [&status.container_statuses, &status.init_container_statuses];
+        lists.into_iter().flatten().flatten()
+    });
+    let Some(own) = lists
+        .filter(|own| own.name == container.name)
+        .find(|own| own.resources.is_some() || own.allocated_resources.is_some())
+    else {
+        return asked;
+    };
+    let mut most = requests(&own.resources);
+    most.max(&Amounts::parse(own.allocated_resources.as_ref()));
+    if !is_infeasible(pod) {
+        most.max(&asked);
+    }
+    most
+}
+
+fn is_infeasible(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|s| s.conditions.iter().flatten());
+    let mut pending = conditions.filter(|own| own.type_ == "PodResizePending");
+    pending.any(|own| own.reason.as_deref() == Some("Infeasible"))
+}
+
 /// KEP-753: an init container that restarts always runs beside all that
 /// follow; another runs alone beside those before it.
-pub(crate) fn of_pod(spec: &PodSpec) -> Amounts {
-    let of = |container: &Container| {
-        Amounts::parse(
-            container
-                .resources
-                .as_ref()
-                .and_then(|r| r.requests.as_ref()),
-        )
+pub(crate) fn of_pod(pod: &Pod) -> Amounts {
+    let Some(spec) = &pod.spec else {
+        return Amounts::default();
     };
+    let of = |container: &Container| of_container(pod, container);
     let mut sidecars = Amounts::default();
     let mut starting = Amounts::default();
     for container in spec.init_containers.iter().flatten() {

@@ -277,8 +277,26 @@ fn init_containers_count_while_they_run() {
         let pod: Pod = decode(json!({"spec": {
             "initContainers": init, "containers": main, "overhead": {"cpu": "5m"}
         }}));
-        let found = pod.spec.as_ref().map(of_pod).unwrap_or_default();
+        let found = of_pod(&pod);
         assert_eq!(found.get("cpu"), cpu + 5, "{pod:?}");
+    }
+}
+
+#[test]
+fn what_a_pod_has_counts_while_it_is_resized() {
+    let pending = json!([{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}]);
+    for (asks, given, runs_with, conditions, cpu) in [
+        ("1", "2", "2", json!([]), 2000),
+        ("3", "2", "2", json!([]), 3000),
+        ("1", "1", "2", json!([]), 2000),
+        ("3", "2", "1", pending, 2000),
+    ] {
+        let mut own = pod("p", json!({"cpu": asks}), json!({}));
+        own.status = decode(json!({"conditions": conditions, "containerStatuses": [{
+            "name": "c", "allocatedResources": {"cpu": given},
+            "resources": {"requests": {"cpu": runs_with}},
+        }]}));
+        assert_eq!(of_pod(&own).get("cpu"), cpu, "{asks} {given} {runs_with}");
     }
 }
 
