@@ -29,22 +29,15 @@ fn until_container(
     })
 }
 
-/// The pod `nginx`, which may be there already.
-pub(crate) fn nginx(appliance: &Appliance) -> Result<()> {
+pub(crate) fn nginx_serves_its_page(appliance: &mut Appliance) -> Result<()> {
     let kubectl = &appliance.kubectl;
     kubectl.apply(&example("pod-nginx")?)?;
-    let ready = [
+    kubectl.run(&[
         "wait",
         "--for=condition=Ready",
         "pod/nginx",
         "--timeout=90s",
-    ];
-    kubectl.run(&ready).map(drop)
-}
-
-pub(crate) fn nginx_serves_its_page(appliance: &mut Appliance) -> Result<()> {
-    nginx(appliance)?;
-    let kubectl = &appliance.kubectl;
+    ])?;
     let page = appliance.fetch("nginx", 80, "/")?;
     ensure!(page == PAGE, "another page: {page:?}");
     let log = kubectl.run(&["logs", "nginx"])?;
@@ -104,23 +97,71 @@ pub(crate) fn containers_share_the_network(appliance: &mut Appliance) -> Result<
 /// long name, too, and what kubectl is told of that is printed.
 pub(crate) fn a_pod_has_several_processors(appliance: &mut Appliance) -> Result<()> {
     let script = "for cpu in $(seq 0 3); do taskset -c $cpu echo on $cpu; done; nproc; \
-        grep -c ^processor /proc/cpuinfo; hostname; grep svc /etc/hosts";
-    let resources = json!({ "requests": { "cpu": "100m" }, "limits": { "cpu": "4" } });
+        grep -c ^processor /proc/cpuinfo; hostname; grep svc /etc/hosts; exec sleep 1000";
+    let resources = json!({
+        "requests": { "cpu": "100m", "memory": "64Mi" },
+        "limits": { "cpu": "4", "memory": "128Mi" },
+    });
     let pod = Pod::script("wide", script)
         .with("/spec/containers/0/resources", resources)
         .with("/spec/subdomain", json!("db"))
-        .with("/spec/setHostnameAsFQDN", json!(true));
+        .with("/spec/setHostnameAsFQDN", json!(true))
+        .with("/spec/terminationGracePeriodSeconds", json!(1));
     let said = appliance
         .kubectl
         .say_with(&["create", "-f", "-"], &pod.manifest())?;
     let warning = "Warning: spec.subdomain: there is no cluster DNS yet";
     ensure!(said.stderr.contains(warning), "{said:?}");
-    appliance.until_phase("wide", "Succeeded")?;
-    let said = appliance.kubectl.run(&["logs", "wide"])?;
+    appliance.until_phase("wide", "Running")?;
     let full = "wide.db.default.svc.cluster.local";
     let wanted = format!("on 0\non 1\non 2\non 3\n4\n4\n{full}\n127.0.0.1\t{full}\twide\n");
-    ensure!(said == wanted, "{said:?}");
+    wait::until_equal("the output of wide", POD, &wanted, || {
+        appliance.kubectl.run(&["logs", "wide"])
+    })?;
+    resized(appliance)?;
     appliance.delete("wide")
+}
+
+/// Less, more again, and more than its machine has (KEP-1287).
+fn resized(appliance: &mut Appliance) -> Result<()> {
+    let ask = |cpu: &str, memory: &str| {
+        let limits = json!({ "cpu": cpu, "memory": memory });
+        let resources = json!({ "requests": { "cpu": "200m" }, "limits": limits });
+        let containers = json!([{ "name": "main", "resources": resources }]);
+        let patch = json!({ "spec": { "containers": containers } }).to_string();
+        let arguments = ["patch", "pod", "wide", "--subresource=resize", "-p", &patch];
+        appliance.kubectl.run(&arguments)
+    };
+    let files = "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/memory.max";
+    let inside = ["exec", "wide", "--", "sh", "-c", files];
+    for (cpu, memory, seen) in [
+        ("500m", "96Mi", "50000 100000\n100663296\n"),
+        ("2", "128Mi", "200000 100000\n134217728\n"),
+    ] {
+        ask(cpu, memory)?;
+        until_container(appliance, "wide", "/resources/limits/cpu", |now| now == cpu)?;
+        let said = appliance.kubectl.run(&inside)?;
+        ensure!(said == seen, "{cpu} {memory}: {said:?}");
+    }
+    ask("8", "128Mi")?;
+    let what = "a resize that is infeasible";
+    let message = appliance
+        .kubectl
+        .until(what, &["pod", "wide"], POD, |pod| {
+            let mut conditions = pod["status"]["conditions"].as_array()?.iter();
+            let found = conditions.find(|own| own["reason"] == "Infeasible")?;
+            Some(found["message"].as_str()?.to_owned())
+        })?;
+    let wanted = "Machine didn't have enough capacity: cpu, requested: 8000, capacity: 4000";
+    ensure!(message == wanted, "{message}");
+    until_container(appliance, "wide", "/restartCount", |count| *count == 0)?;
+    // Among others, its machine weighs what it asks for.
+    let uid = ["get", "pod", "wide", "-o", "jsonpath={.metadata.uid}"];
+    let uid = appliance.kubectl.run(&uid)?.replace('-', "");
+    let weight = format!("/sys/fs/cgroup/vmm/{uid}/cpu.weight");
+    let weight = appliance.agent()?.read(&weight)?;
+    ensure!(weight == "20\n", "{weight:?}");
+    Ok(())
 }
 
 /// All of them at once: each has a machine of its own.
