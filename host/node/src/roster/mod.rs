@@ -135,6 +135,8 @@ impl Roster {
             let until = Instant::now() + group.length;
             let entries = group.pods.iter().filter_map(|uid| self.entries.get(uid));
             let entries: Vec<&Entry> = entries.collect();
+            let (count, length) = (entries.len(), group.length);
+            log::info!("shutdown: pods that end now, within {length:?}: {count}");
             for entry in &entries {
                 let rejection = shutdown::rejection(group.length);
                 let end = Update::End {
