@@ -29,15 +29,22 @@ fn until_container(
     })
 }
 
-pub(crate) fn nginx_serves_its_page(appliance: &mut Appliance) -> Result<()> {
+/// The pod `nginx`, which may be there already.
+pub(crate) fn nginx(appliance: &Appliance) -> Result<()> {
     let kubectl = &appliance.kubectl;
     kubectl.apply(&example("pod-nginx")?)?;
-    kubectl.run(&[
+    let ready = [
         "wait",
         "--for=condition=Ready",
         "pod/nginx",
         "--timeout=90s",
-    ])?;
+    ];
+    kubectl.run(&ready).map(drop)
+}
+
+pub(crate) fn nginx_serves_its_page(appliance: &mut Appliance) -> Result<()> {
+    nginx(appliance)?;
+    let kubectl = &appliance.kubectl;
     let page = appliance.fetch("nginx", 80, "/")?;
     ensure!(page == PAGE, "another page: {page:?}");
     let log = kubectl.run(&["logs", "nginx"])?;

@@ -168,7 +168,6 @@ impl Scheduler {
     }
 }
 
-/// Whether a pod that fitted nowhere might fit now; not for heartbeats.
 /// Whether a pod has something else than before (its `resize`).
 fn is_resized(change: &Change<Pod>) -> bool {
     let changed = |pod: &Arc<Pod>| pod.metadata.generation.is_some_and(|number| number > 1);
@@ -178,6 +177,7 @@ fn is_resized(change: &Change<Pod>) -> bool {
     }
 }
 
+/// Whether a pod that fitted nowhere might fit now; not for heartbeats.
 fn node_changed(change: &Change<Node>) -> bool {
     let (Some(old), Some(new)) = (&change.old, &change.new) else {
         return true;
