@@ -164,8 +164,9 @@ async fn a_full_disk_is_called_so() {
     }
 }
 
-/// The status of a child of this process that runs the converter.
-fn converter_status() -> Option<(String, std::path::PathBuf, Vec<String>)> {
+/// The status of a child of this process that converts into `dir`; other tests
+/// have theirs.
+fn converter_status(dir: &Path) -> Option<(String, std::path::PathBuf, Vec<String>)> {
     for entry in fs::read_dir("/proc").ok()?.flatten() {
         let path = entry.path();
         let Ok(exe) = fs::read_link(path.join("exe")) else {
@@ -174,13 +175,23 @@ fn converter_status() -> Option<(String, std::path::PathBuf, Vec<String>)> {
         if exe != Path::new(CONVERTER) {
             continue;
         }
-        let status = fs::read_to_string(path.join("status")).ok()?;
+        // It may have ended since.
+        let Ok(status) = fs::read_to_string(path.join("status")) else {
+            continue;
+        };
         let parent = format!("PPid:\t{}\n", std::process::id());
         if status.contains(&parent) && status.contains("Seccomp:\t2\n") {
+            let Ok(fds) = fs::read_dir(path.join("fd")) else {
+                continue;
+            };
+            let fds = fds.flatten().filter_map(|e| fs::read_link(e.path()).ok());
+            let fds: Vec<_> = fds.collect();
+            if !fds.iter().any(|target| target.starts_with(dir)) {
+                continue;
+            }
             let root = fs::read_link(path.join("root")).ok()?;
-            let fds = fs::read_dir(path.join("fd")).ok()?.flatten();
-            let fds = fds.filter_map(|e| fs::read_link(e.path()).ok());
-            return Some((status, root, fds.map(|p| p.display().to_string()).collect()));
+            let fds = fds.iter().map(|target| target.display().to_string());
+            return Some((status, root, fds.collect()));
         }
     }
     None
@@ -198,7 +209,7 @@ async fn the_converter_has_nothing_but_its_files() {
     let pull = tokio::spawn(async move { images.ensure(&name, PullPolicy::Always, &[]).await });
     let deadline = Instant::now() + Duration::from_secs(30);
     let seen = loop {
-        if let Some(seen) = converter_status() {
+        if let Some(seen) = converter_status(dir.path()) {
             break seen;
         }
         assert!(
