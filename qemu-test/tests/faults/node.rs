@@ -9,8 +9,6 @@ use qemu_test::pod::Pod;
 use qemu_test::wait::{self, Seen};
 use serde_json::{Value, json};
 
-use crate::unharmed;
-
 /// The static pod's name on the node `lab`.
 const KEEPER: &str = "keeper-lab";
 const UID: [&str; 5] = ["get", "pod", KEEPER, "-o", "jsonpath={.metadata.uid}"];
@@ -77,7 +75,7 @@ pub(crate) fn the_clock_steps(appliance: &mut Appliance) -> Result<()> {
         appliance.create(&pod(name))?;
         appliance.until_phase(name, "Running")?;
         appliance.delete(name)?;
-        unharmed(appliance)?;
+        appliance.until_node()?;
     }
     let pod = appliance.kubectl.get(&["pod", "across"])?;
     let status = &pod["status"]["containerStatuses"][0];
