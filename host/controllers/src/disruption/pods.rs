@@ -9,6 +9,7 @@
 
 use super::counts;
 use crate::recorder::{Report, Reporter};
+use crate::scheduler::is_over;
 use api::time::rfc3339;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
@@ -27,8 +28,7 @@ const BY_NODE: &str = "TerminationByKubelet";
 /// The announcement that a pod will be disrupted, if it can grow stale.
 fn announced(pod: &Pod) -> Option<&PodCondition> {
     let status = pod.status.as_ref()?;
-    let phase = status.phase.as_deref();
-    if pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed")) {
+    if pod.metadata.deletion_timestamp.is_some() || is_over(pod) {
         return None;
     }
     let found = status

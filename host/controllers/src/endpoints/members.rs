@@ -1,5 +1,6 @@
 //! The pods behind a Service, as Endpoints and EndpointSlices have them.
 
+use crate::scheduler::is_over;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
@@ -74,7 +75,7 @@ fn member(service: &Service, pod: &Pod, zones: &BTreeMap<String, String>) -> Opt
         pod.status.as_ref()?,
         pod.spec.as_ref()?,
     );
-    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+    if is_over(pod) {
         return None;
     }
     let named = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
