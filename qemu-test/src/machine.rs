@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use image_build::qemu;
 
 use crate::agent::Agent;
+use crate::memory;
 use crate::process::{Bond, Process};
 use crate::qmp::Qmp;
 
@@ -265,11 +266,8 @@ fn accelerator() -> String {
 /// hurts guests (docs/testing.md): the most that it can, on a large machine.
 fn translated_mib() -> u64 {
     const MOST: u64 = 2047;
-    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = memory
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = memory::field(&meminfo, "MemTotal");
     kib.map_or(MOST, |kib| (kib / 1024 / 6).clamp(256, MOST))
 }
 

@@ -40,7 +40,8 @@ impl Memory {
     }
 }
 
-fn field(meminfo: &str, name: &str) -> Option<u64> {
+/// In KiB, what a `/proc/meminfo` says.
+pub(crate) fn field(meminfo: &str, name: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     let number = line.strip_prefix(':')?.split_whitespace().next()?;
     number.parse().ok()
