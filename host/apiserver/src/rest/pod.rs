@@ -1,6 +1,6 @@
 //! What only pods have: binding, and the streams to their node.
 
-use super::socket::Socket;
+use super::socket::{self, Socket};
 use super::update::{ATTEMPTS, write};
 use super::{Answer, Call, body, connect, eviction, options};
 use crate::admission::Operation;
@@ -20,10 +20,7 @@ pub(crate) async fn answer(mut call: Call, subresource: Subresource) -> Answer {
             let pod = call.current()?;
             let socket = Socket::asked(&mut call, streams::Kind::Log)?;
             let answer = proxy::logs(&call, &pod.object).await?;
-            Ok(match socket {
-                Some(socket) => socket.carry(answer),
-                None => answer,
-            })
+            Ok(socket::carried(socket, answer))
         }
         (Subresource::Exec | Subresource::Attach | Subresource::PortForward, "get" | "create") => {
             let pod = call.current()?;

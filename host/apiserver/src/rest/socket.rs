@@ -63,7 +63,7 @@ impl Socket {
 
     /// The answer that changes the protocol; the body of `answer` follows as
     /// messages. A refusal stays what it is.
-    pub(crate) fn carry(self, answer: Response<Body>) -> Response<Body> {
+    fn carry(self, answer: Response<Body>) -> Response<Body> {
         if answer.status() != StatusCode::OK {
             return answer;
         }
@@ -81,6 +81,14 @@ impl Socket {
             }
         });
         response
+    }
+}
+
+/// The answer as the client wants it: by WebSocket, if it asked for one.
+pub(crate) fn carried(socket: Option<Socket>, answer: Response<Body>) -> Response<Body> {
+    match socket {
+        Some(socket) => socket.carry(answer),
+        None => answer,
     }
 }
 

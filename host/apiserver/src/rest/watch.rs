@@ -8,7 +8,7 @@
 //! behind compaction gets an ERROR event with `Expired`, and the end.
 
 use super::list::{Selection, not_yet_there, range_of, validate, version};
-use super::socket::Socket;
+use super::socket::{self, Socket};
 use super::{Answer, Call};
 use crate::frames::FrameKey;
 use crate::registry::{self, store_status};
@@ -62,10 +62,7 @@ struct Stream {
 pub(crate) fn watch(mut call: Call) -> Answer {
     let socket = Socket::asked(&mut call, streams::Kind::Watch)?;
     let answer = answer(call)?;
-    Ok(match socket {
-        Some(socket) => socket.carry(answer),
-        None => answer,
-    })
+    Ok(socket::carried(socket, answer))
 }
 
 fn answer(call: Call) -> Answer {
